@@ -1,0 +1,1 @@
+//! The development inbox: an SMTP sink, a web page, JSON for tests.
