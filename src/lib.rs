@@ -1,5 +1,6 @@
 //! Facteur: a mail backend with a durable outbox.
 
+pub mod email;
 #[cfg(feature = "local")]
 pub mod inbox;
 #[cfg(feature = "local")]
@@ -7,3 +8,5 @@ pub mod local_postgres;
 pub mod settings;
 #[cfg(feature = "cli")]
 pub mod telemetry;
+
+pub use email::{Email, EmailId, InvalidEmail};

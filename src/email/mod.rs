@@ -1,0 +1,22 @@
+//! The e-mail itself: addresses, fields, attachments, and the bytes that leave.
+//!
+//! Pure: no I/O, no clock, no randomness. What is accepted here can be rendered, and rendering the
+//! same [`StoredEmail`] twice gives the same bytes, so that every attempt sends the same message.
+
+mod address;
+mod attachment;
+mod builder;
+mod field;
+mod header;
+mod id;
+mod mime;
+mod stored;
+
+pub use address::{Address, AddressError, Mailbox};
+pub use attachment::{Attachment, AttachmentError};
+pub use builder::{Email, EmailBuilder, InvalidEmail, OnUnknown, Priority, Problem};
+pub use field::FieldError;
+pub use header::{Header, HeaderError};
+pub use id::EmailId;
+pub use mime::RenderError;
+pub use stored::StoredEmail;
