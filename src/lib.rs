@@ -5,6 +5,7 @@ pub mod email;
 pub mod inbox;
 #[cfg(feature = "local")]
 pub mod local_postgres;
+pub mod outbox;
 pub mod settings;
 #[cfg(feature = "cli")]
 pub mod telemetry;

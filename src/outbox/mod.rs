@@ -1,0 +1,80 @@
+//! The outbox: every SQL statement on e-mails, and nothing that sends.
+//!
+//! A delivery is held by a lease with a fencing token, never by an open transaction: claiming,
+//! settling and reaping are one short statement each, and a write with an old token touches nothing.
+
+mod claim;
+mod delivery;
+mod enqueue;
+mod listener;
+mod payload;
+mod read;
+mod reap;
+mod schema;
+mod session;
+mod settle;
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use tokio::sync::Notify;
+
+pub use claim::ClaimedDelivery;
+pub use delivery::{DeliveryId, LeaseToken};
+pub use enqueue::{Enqueued, enqueue};
+pub use read::{DeliveryView, EmailView};
+pub use reap::Reaped;
+pub use schema::migrate;
+pub use session::SessionId;
+pub use settle::{Action, Final, Settlement};
+
+/// The outbox of one database, with a bell that wakes the workers of this process.
+///
+/// Cheap to clone; clones ring the same bell.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    pool: PgPool,
+    bell: Arc<Notify>,
+}
+
+/// What can go wrong between Facteur and its database.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The database did not do it: unreachable, out of connections, out of space, …
+    #[error("the database refused or could not be reached: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the schema could not be brought up to date: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The key was used before, with another e-mail.
+    #[error("the idempotency key was used before, with another e-mail")]
+    KeyReused,
+}
+
+impl Outbox {
+    /// An outbox over this pool. The worker should have a pool of its own; see [`with_pool`](Self::with_pool).
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool, bell: Arc::default() }
+    }
+
+    /// The same outbox, with the same bell, over another pool of the same database.
+    pub fn with_pool(&self, pool: PgPool) -> Self {
+        Self { pool, bell: Arc::clone(&self.bell) }
+    }
+
+    /// Wakes this process's worker. Call it after committing a transaction that enqueued; without
+    /// it the mail leaves at the next poll.
+    pub fn wake(&self) {
+        self.bell.notify_one();
+    }
+
+    /// Resolves at the next [`wake`](Self::wake), or at once when there was one since the last time.
+    pub async fn woken(&self) {
+        self.bell.notified().await;
+    }
+
+    /// The pool, for what runs beside the outbox in the same database.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}

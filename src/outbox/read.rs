@@ -1,0 +1,116 @@
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::{Outbox, OutboxError};
+use crate::email::EmailId;
+
+/// An e-mail as its sender may see it again, with the fate of each delivery.
+#[derive(Debug, Clone)]
+pub struct EmailView {
+    /// Its name.
+    pub id: EmailId,
+    /// The `Message-ID` without angle brackets.
+    pub message_id: String,
+    /// `{"name"?, "address"}`.
+    pub from: Value,
+    /// `[{"name"?, "address"}]`, and so on below.
+    pub to: Value,
+    /// Visible copies.
+    pub cc: Value,
+    /// Blind copies.
+    pub bcc: Value,
+    /// Where answers go.
+    pub reply_to: Value,
+    /// In plain Unicode.
+    pub subject: String,
+    /// The plain text.
+    pub text: Option<String>,
+    /// The HTML.
+    pub html: Option<String>,
+    /// When it was accepted.
+    pub created_at: OffsetDateTime,
+    /// When its caller wanted it sent, unless at once.
+    pub scheduled_at: Option<OffsetDateTime>,
+    /// One for each envelope recipient, in order.
+    pub deliveries: Vec<DeliveryView>,
+}
+
+/// Where one delivery is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryView {
+    /// Which of the envelope recipients, from 0.
+    pub position: i16,
+    /// `queued`, `sending`, `unknown`, `sent`, `failed`, `cancelled`.
+    pub state: String,
+    /// Why, once it ended.
+    pub reason: Option<String>,
+    /// Attempts begun.
+    pub attempts: i16,
+    /// Whether it waits for a moment to come, and was never tried.
+    pub scheduled: bool,
+}
+
+impl Outbox {
+    /// One e-mail, or none with that id.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn find(&self, id: EmailId) -> Result<Option<EmailView>, OutboxError> {
+        let Some(row) = sqlx::query!(
+            "SELECT message_id, sender, recipients, cc, bcc, reply_to, subject, text_body, html_body,
+                    created_at, scheduled_at
+             FROM facteur.emails WHERE id = $1",
+            id.as_uuid()
+        )
+        .fetch_optional(&self.pool)
+        .await?
+        else {
+            return Ok(None);
+        };
+        Ok(Some(EmailView {
+            id,
+            message_id: row.message_id,
+            from: row.sender,
+            to: row.recipients,
+            cc: row.cc,
+            bcc: row.bcc,
+            reply_to: row.reply_to,
+            subject: row.subject,
+            text: row.text_body,
+            html: row.html_body,
+            created_at: row.created_at,
+            scheduled_at: row.scheduled_at,
+            deliveries: self.deliveries(id).await?,
+        }))
+    }
+
+    /// Where each delivery of an e-mail is, in order; empty for an unknown id.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn deliveries(&self, id: EmailId) -> Result<Vec<DeliveryView>, OutboxError> {
+        // One statement is one snapshot: a delivery is in exactly one of the two tables.
+        let rows = sqlx::query!(
+            r#"
+            SELECT position AS "position!", state::text AS "state!", NULL AS reason, attempt AS "attempts!",
+                   (state = 'queued' AND attempt = 0 AND run_at > now()) AS "scheduled!"
+            FROM facteur.deliveries WHERE email_id = $1
+            UNION ALL
+            SELECT position, final::text, reason, attempts, false
+            FROM facteur.outcomes WHERE email_id = $1
+            ORDER BY 1
+            "#,
+            id.as_uuid()
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let view = rows.into_iter().map(|row| DeliveryView {
+            position: row.position,
+            state: row.state,
+            reason: row.reason,
+            attempts: row.attempts,
+            scheduled: row.scheduled,
+        });
+        Ok(view.collect())
+    }
+}

@@ -1,0 +1,33 @@
+use sqlx::PgPool;
+use sqlx::migrate::Migrator;
+
+use super::{Outbox, OutboxError};
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Brings the schema `facteur` up to date, and makes the partitions of the weeks to come.
+///
+/// Safe when several processes start at once: one does it, the others wait. The record of what was
+/// applied is in the same schema, so that an application's own migrations are left alone.
+///
+/// # Errors
+/// The database cannot be reached, or refuses; what was applied before stays applied.
+pub async fn migrate(pool: &PgPool) -> Result<(), OutboxError> {
+    let mut migrator = Migrator { ..Migrator::DEFAULT };
+    migrator.migrations = MIGRATIONS.migrations.clone();
+    migrator.create_schema("facteur");
+    migrator.dangerous_set_table_name("facteur.migrations");
+    migrator.run(pool).await?;
+    Ok(())
+}
+
+impl Outbox {
+    /// Makes the partitions of this week and the next four where they are missing.
+    ///
+    /// # Errors
+    /// The database cannot be reached, or somebody holds a lock for longer than 2 s.
+    pub async fn ensure_partitions(&self) -> Result<(), OutboxError> {
+        sqlx::query!("SELECT facteur.ensure_partitions()").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Outbox, OutboxError};
+
+/// One start of one worker process. Never reused: a host name or a process id would be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    /// A fresh one.
+    #[expect(clippy::new_without_default, reason = "each is different; a default would not be")]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    pub(super) fn as_uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl Outbox {
+    /// Says that this process is alive, for as long as `expiry`.
+    ///
+    /// # Errors
+    /// The database cannot be reached: the leases of this process are at risk.
+    pub async fn heartbeat(
+        &self,
+        session: SessionId,
+        host: &str,
+        expiry: Duration,
+    ) -> Result<(), OutboxError> {
+        sqlx::query!(
+            "INSERT INTO facteur.worker_sessions (id, host, version, expires_at)
+             VALUES ($1, left($2, 255), $3, now() + make_interval(secs => $4))
+             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at",
+            session.as_uuid(),
+            host,
+            env!("CARGO_PKG_VERSION"),
+            expiry.as_secs_f64(),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Says that this process is going: it takes nothing more. Its leases hold until it is gone.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn drain_session(&self, session: SessionId) -> Result<(), OutboxError> {
+        sqlx::query!("UPDATE facteur.worker_sessions SET draining = true WHERE id = $1", session.as_uuid())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Says that this process is gone: whatever it still leased is free at once.
+    ///
+    /// # Errors
+    /// The database cannot be reached; the session then expires by itself.
+    pub async fn end_session(&self, session: SessionId) -> Result<(), OutboxError> {
+        sqlx::query!("DELETE FROM facteur.worker_sessions WHERE id = $1", session.as_uuid())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
