@@ -9,5 +9,6 @@ pub mod outbox;
 pub mod settings;
 #[cfg(feature = "cli")]
 pub mod telemetry;
+pub mod transport;
 
 pub use email::{Email, EmailId, InvalidEmail};

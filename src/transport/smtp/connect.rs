@@ -1,0 +1,155 @@
+//! From nothing to a connection that is logged in.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use lettre::transport::smtp::extension::ClientId;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::super::Stage;
+use super::SmtpTransport;
+use super::connection::Connection;
+use super::failure::Failure;
+use super::wire::{Stream, Wire};
+use crate::settings;
+
+/// Bytes of a reply before TLS: nobody has proved who they are yet.
+const MAX_PLAIN_REPLY: u64 = 10_000;
+/// lettre begins by reading a greeting. After STARTTLS there is none (RFC 3207 §4.2): it gets this one.
+const GREETING_AFTER_STARTTLS: &[u8] = b"220 TLS established\r\n";
+
+impl SmtpTransport {
+    pub(super) async fn connect(&self) -> Result<Connection, Failure> {
+        let stream = self.dial().await?;
+        let local = stream.local_addr().map_err(|e| broken(Stage::Connect, &e))?;
+        let hello = hello(self.relay.hello_name.as_deref(), local.ip());
+        let wire = self.secure(stream, &hello).await?;
+        let mut connection = Connection::open(wire, &hello, self.deadlines).await?;
+        if let Some(credentials) = &self.relay.credentials {
+            connection.auth(credentials).await?;
+        }
+        Ok(connection)
+    }
+
+    async fn dial(&self) -> Result<TcpStream, Failure> {
+        let stage = Stage::Connect;
+        let address = (self.relay.host.as_str(), self.relay.port);
+        let connecting = timeout(self.deadlines.connect, TcpStream::connect(address));
+        let stream = connecting.await.map_err(|_| late(stage))?.map_err(|e| broken(stage, &e))?;
+        // With Nagle's algorithm each mail waits 40 ms for the peer's delayed acknowledgement.
+        stream.set_nodelay(true).map_err(|e| broken(stage, &e))?;
+        Ok(stream)
+    }
+
+    async fn secure(&self, mut stream: TcpStream, hello: &ClientId) -> Result<Wire, Failure> {
+        let peer = stream.peer_addr().map_err(|e| broken(Stage::Connect, &e))?;
+        let wire = |stream: Box<dyn Stream>, unread| Wire::new(stream, peer, unread);
+        Ok(match (self.relay.tls, &self.tls) {
+            (settings::Tls::Implicit, Some(tls)) => {
+                wire(Box::new(tls.wrap(stream, &self.deadlines).await?), b"")
+            }
+            (settings::Tls::StartTls, Some(tls)) => {
+                self.ask_for_tls(&mut stream, hello).await?;
+                let stream = tls.wrap(stream, &self.deadlines).await?;
+                wire(Box::new(stream), GREETING_AFTER_STARTTLS)
+            }
+            // `SmtpTransport::new` makes the connector for every relay that asks for TLS.
+            _ => wire(Box::new(stream), b""),
+        })
+    }
+
+    /// Greeting, EHLO and STARTTLS in clear. lettre's own upgrade keeps what an attacker put behind
+    /// the reply to STARTTLS and takes it for the first reply inside TLS; here anything there ends it.
+    async fn ask_for_tls(&self, stream: &mut TcpStream, hello: &ClientId) -> Result<(), Failure> {
+        let mut plain = Plain { stream: BufReader::new(stream) };
+        let deadlines = &self.deadlines;
+        plain.expect(Stage::Banner, deadlines.banner, None, 220).await?;
+        let offers =
+            plain.expect(Stage::Ehlo, deadlines.ehlo, Some(format!("EHLO {hello}\r\n")), 250).await?;
+        let stage = Stage::StartTls;
+        if !offers
+            .lines()
+            .any(|line| line.get(4..).is_some_and(|w| w.trim().eq_ignore_ascii_case("STARTTLS")))
+        {
+            return Err(Failure::Unfit { stage, text: "the server does not offer STARTTLS".into() });
+        }
+        plain.expect(stage, deadlines.ehlo, Some("STARTTLS\r\n".into()), 220).await?;
+        if plain.stream.buffer().is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::Unfit { stage, text: "the server sent bytes behind its reply to STARTTLS".into() })
+        }
+    }
+}
+
+/// The few lines that are spoken before TLS.
+struct Plain<'a> {
+    stream: BufReader<&'a mut TcpStream>,
+}
+
+impl Plain<'_> {
+    async fn expect(
+        &mut self,
+        stage: Stage,
+        deadline: Duration,
+        command: Option<String>,
+        expected: u16,
+    ) -> Result<String, Failure> {
+        let reply = timeout(deadline, self.exchange(command)).await.map_err(|_| late(stage))?;
+        let reply = reply.map_err(|e| broken(stage, &e))?;
+        let last = reply.lines().last().unwrap_or_default();
+        match last.get(..3).and_then(|code| code.parse().ok()) {
+            Some(code) if code == expected => Ok(reply),
+            Some(code @ 400..=599) => {
+                Err(Failure::Refused { stage, code, text: last.get(4..).unwrap_or_default().to_owned() })
+            }
+            _ => Err(Failure::Broken { stage, text: "the server's reply is not one to this command".into() }),
+        }
+    }
+
+    async fn exchange(&mut self, command: Option<String>) -> std::io::Result<String> {
+        if let Some(command) = command {
+            self.stream.write_all(command.as_bytes()).await?;
+        }
+        let mut reply = Vec::new();
+        loop {
+            let start = reply.len();
+            let room = MAX_PLAIN_REPLY.saturating_sub(start as u64);
+            (&mut self.stream).take(room).read_until(b'\n', &mut reply).await?;
+            if reply.last() != Some(&b'\n') {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            // `250-` goes on, `250 ` and a bare `250` end (RFC 5321 §4.2.1).
+            if reply.get(start + 3) != Some(&b'-') {
+                return Ok(String::from_utf8_lossy(&reply).into_owned());
+            }
+        }
+    }
+}
+
+/// The name in EHLO: the one that was set, or this end's address (RFC 5321 §4.1.3).
+fn hello(name: Option<&str>, local: IpAddr) -> ClientId {
+    match (name, local) {
+        (Some(name), _) => ClientId::Domain(name.to_owned()),
+        (None, IpAddr::V4(address)) => ClientId::Ipv4(address),
+        (None, IpAddr::V6(address)) => ClientId::Ipv6(address),
+    }
+}
+
+fn broken(stage: Stage, error: &std::io::Error) -> Failure {
+    Failure::Broken { stage, text: error.to_string() }
+}
+
+fn late(stage: Stage) -> Failure {
+    Failure::Broken { stage, text: "no answer in time".into() }
+}
+
+/// Where a relay listens, for messages to people.
+pub(super) fn place(relay: &settings::Relay) -> String {
+    match relay.host.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, relay.port).to_string(),
+        Err(_) => format!("{}:{}", relay.host, relay.port),
+    }
+}

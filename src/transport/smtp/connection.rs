@@ -1,0 +1,174 @@
+use std::fmt::Display;
+use std::time::Instant;
+
+use lettre::transport::smtp::Error as SmtpError;
+use lettre::transport::smtp::authentication::{Credentials as LettreCredentials, Mechanism};
+use lettre::transport::smtp::client::AsyncSmtpConnection;
+use lettre::transport::smtp::commands::{Data, Mail, Noop, Quit, Rcpt, Rset};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::response::Response;
+use tokio::io::AsyncWriteExt;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+
+use super::super::{Parcel, Report, Stage};
+use super::content::Content;
+use super::deadlines::Deadlines;
+use super::failure::Failure;
+use super::wire::Wire;
+use crate::settings::{Credentials, ExposeSecret};
+
+/// One connection, driven command by command: each stage has its deadline and its one right code.
+///
+/// A connection whose stage did not end is dropped by whoever holds it: the next reply on it would
+/// answer the command before.
+pub(super) struct Connection {
+    smtp: AsyncSmtpConnection,
+    wire: Wire,
+    deadlines: Deadlines,
+    pub(super) born: Instant,
+    pub(super) mails: u32,
+    /// A refused mail is still open in the server's eyes.
+    needs_reset: bool,
+}
+
+impl Connection {
+    /// Greeting and EHLO.
+    pub(super) async fn open(wire: Wire, hello: &ClientId, deadlines: Deadlines) -> Result<Self, Failure> {
+        let opening = AsyncSmtpConnection::connect_with_transport(Box::new(wire.clone()), hello);
+        let opened = timeout(deadlines.banner + deadlines.ehlo, opening).await;
+        let stage = if wire.was_written() { Stage::Ehlo } else { Stage::Banner };
+        let smtp = match opened {
+            Ok(Ok(smtp)) => smtp,
+            Ok(Err(error)) => return Err(failure(stage, &error, &wire)),
+            Err(_) => return Err(late(stage)),
+        };
+        Ok(Self { smtp, wire, deadlines, born: Instant::now(), mails: 0, needs_reset: false })
+    }
+
+    /// Logs in with PLAIN or LOGIN, whichever the server offers.
+    pub(super) async fn auth(&mut self, credentials: &Credentials) -> Result<(), Failure> {
+        let given = LettreCredentials::new(
+            credentials.username.expose_secret().to_owned(),
+            credentials.password.expose_secret().to_owned(),
+        );
+        let auth = self.smtp.auth(&[Mechanism::Plain, Mechanism::Login], &given);
+        let answer = timeout(self.deadlines.auth, auth).await;
+        if let Ok(Err(error)) = &answer
+            && error.is_client()
+        {
+            let text = "the server offers neither AUTH PLAIN nor AUTH LOGIN".into();
+            return Err(Failure::Unfit { stage: Stage::Auth, text });
+        }
+        self.judge(Stage::Auth, &[235], answer)
+    }
+
+    /// MAIL and RCPT, after RSET when the mail before was refused.
+    pub(super) async fn envelope(&mut self, parcel: Parcel<'_>) -> Result<(), Failure> {
+        if self.needs_reset {
+            self.command(Stage::Mail, Rset, &[250]).await?;
+            self.needs_reset = false;
+        }
+        let from = address(Stage::Mail, parcel.from)?;
+        let to = address(Stage::Rcpt, parcel.to)?;
+        self.command(Stage::Mail, Mail::new(Some(from), vec![]), &[250]).await?;
+        self.command(Stage::Rcpt, Rcpt::new(to, vec![]), &[250, 251, 252]).await
+    }
+
+    /// DATA, and all of the content but its last piece.
+    pub(super) async fn begin_content(&mut self, content: &Content) -> Result<(), Failure> {
+        self.command(Stage::Data, Data, &[354]).await?;
+        let deadline = self.deadlines.body_of(content.len());
+        let written = timeout(deadline, self.wire.write_all(content.all_but_last())).await;
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Failure::Broken { stage: Stage::Body, text: error.to_string() }),
+            Err(_) => Err(late(Stage::Body)),
+        }
+    }
+
+    /// The last piece with the final dot, and the reply that decides.
+    pub(super) async fn end_content(&mut self, content: &Content) -> Result<Report, Failure> {
+        let stage = Stage::EndOfData;
+        let ending = async {
+            self.wire.write_all(content.last()).await?;
+            self.wire.flush().await
+        };
+        match timeout(self.deadlines.body, ending).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Failure::Broken { stage, text: error.to_string() }),
+            Err(_) => return Err(late(stage)),
+        }
+        let answer = timeout(self.deadlines.end_of_data, self.smtp.read_response()).await;
+        self.judge(stage, &[250], answer)?;
+        self.mails += 1;
+        Ok(Report { stage, code: Some(250), text: self.wire.reply_text() })
+    }
+
+    /// Whether a connection that idled is still one.
+    pub(super) async fn noop(&mut self) -> Result<(), Failure> {
+        let answer = timeout(self.deadlines.noop, self.smtp.command(Noop)).await;
+        self.judge(Stage::Noop, &[250], answer)
+    }
+
+    /// Says goodbye; the answer does not matter.
+    pub(super) async fn quit(mut self) {
+        // An error here cannot change what became of any mail.
+        let _ = timeout(self.deadlines.quit, self.smtp.command(Quit)).await;
+    }
+
+    async fn command(
+        &mut self,
+        stage: Stage,
+        command: impl Display,
+        expected: &[u16],
+    ) -> Result<(), Failure> {
+        let answer = timeout(self.deadlines.command, self.smtp.command(command)).await;
+        self.judge(stage, expected, answer)
+    }
+
+    fn judge(
+        &mut self,
+        stage: Stage,
+        expected: &[u16],
+        answer: Result<Result<Response, SmtpError>, Elapsed>,
+    ) -> Result<(), Failure> {
+        match answer {
+            Err(_) => Err(late(stage)),
+            Ok(Err(error)) => {
+                self.needs_reset = true;
+                Err(failure(stage, &error, &self.wire))
+            }
+            Ok(Ok(reply)) if expected.contains(&u16::from(reply.code())) => Ok(()),
+            Ok(Ok(reply)) => {
+                let text = format!("the server answered {} where that is no answer", u16::from(reply.code()));
+                Err(Failure::Broken { stage, text })
+            }
+        }
+    }
+}
+
+/// A 4xx or 5xx reply is a refusal; anything else that lettre reports is a broken connection.
+fn failure(stage: Stage, error: &SmtpError, wire: &Wire) -> Failure {
+    match error.status() {
+        Some(code) => Failure::Refused { stage, code: code.into(), text: wire.reply_text() },
+        None => {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(error);
+            while let Some(inner) = cause {
+                text = format!("{text}: {inner}");
+                cause = inner.source();
+            }
+            Failure::Broken { stage, text }
+        }
+    }
+}
+
+fn late(stage: Stage) -> Failure {
+    Failure::Broken { stage, text: "no answer in time".into() }
+}
+
+fn address(stage: Stage, text: &str) -> Result<lettre::Address, Failure> {
+    // Checked long ago; a row that somebody wrote by hand may still be anything.
+    text.parse().map_err(|_| Failure::Refused { stage, code: 553, text: "5.1.3 not an address".into() })
+}

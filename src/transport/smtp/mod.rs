@@ -1,0 +1,219 @@
+//! SMTP submission to one relay (RFC 5321, RFC 3207, RFC 4954, RFC 8314).
+//!
+//! lettre's connection is driven command by command; its pooled transport is not used, because it
+//! has no deadline after the connect, puts a connection back whose send was cancelled, and takes
+//! any 2xx or 3xx for the answer it waits for.
+
+mod classify;
+mod connect;
+mod connection;
+mod content;
+mod deadlines;
+mod failure;
+mod pool;
+mod tls;
+mod wire;
+
+use std::fmt;
+
+use rustls::RootCertStore;
+
+use super::{Gate, Outcome, Parcel, Report, Stage};
+use crate::settings;
+use connection::Connection;
+use content::Content;
+use failure::Failure;
+use pool::{Pool, Slot};
+
+pub use deadlines::Deadlines;
+pub use tls::{TlsError, machine_roots};
+
+/// A relay, with its connections.
+pub struct SmtpTransport {
+    name: String,
+    relay: settings::Relay,
+    deadlines: Deadlines,
+    tls: Option<tls::Tls>,
+    pool: Pool,
+}
+
+impl SmtpTransport {
+    /// A transport to this relay, whose certificate is checked against this machine's authorities.
+    ///
+    /// # Errors
+    /// TLS is asked for and cannot be set up.
+    pub fn new(relay: &settings::Relay) -> Result<Self, TlsError> {
+        let roots = match relay.tls {
+            settings::Tls::None => RootCertStore::empty(),
+            settings::Tls::StartTls | settings::Tls::Implicit => machine_roots()?,
+        };
+        Self::with_roots(relay, roots, Deadlines::default())
+    }
+
+    /// The same, with these authorities and these deadlines.
+    ///
+    /// # Errors
+    /// TLS is asked for and cannot be set up.
+    pub fn with_roots(
+        relay: &settings::Relay,
+        roots: RootCertStore,
+        deadlines: Deadlines,
+    ) -> Result<Self, TlsError> {
+        let tls = match relay.tls {
+            settings::Tls::None => None,
+            settings::Tls::StartTls | settings::Tls::Implicit => Some(tls::Tls::new(&relay.host, roots)?),
+        };
+        Ok(Self {
+            name: format!("smtp:{}", connect::place(relay)).chars().take(64).collect(),
+            relay: relay.clone(),
+            deadlines,
+            tls,
+            pool: Pool::new(relay.max_connections),
+        })
+    }
+
+    /// `smtp:host:port`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sends one mail. Until its last byte it can be stopped by the gate; after it, only the
+    /// server's reply or the deadline ends it.
+    pub async fn send(&self, parcel: Parcel<'_>, gate: &impl Gate) -> Outcome {
+        let content = Content::new(parcel.message);
+        let prepared = tokio::select! {
+            biased;
+            () = gate.closed() => return Outcome::Interrupted,
+            prepared = self.prepare(parcel, &content, gate) => prepared,
+        };
+        match prepared {
+            Ok((slot, connection)) => self.commit(slot, connection, &content, gate).await,
+            Err(failure) => failure.before_dot(),
+        }
+    }
+
+    /// Everything up to the last piece of the content.
+    async fn prepare(
+        &self,
+        parcel: Parcel<'_>,
+        content: &Content,
+        gate: &impl Gate,
+    ) -> Result<(Slot, Connection), Failure> {
+        let mut slot = self.pool.slot().await;
+        let mut connection = match self.greet(&mut slot, parcel).await? {
+            Greeted::Ready(connection) => connection,
+            Greeted::Stale => {
+                let mut connection = self.connect().await?;
+                let answer = connection.envelope(parcel).await;
+                self.keep_if_refused(connection, answer)?
+            }
+        };
+        if !gate.before_data().await {
+            return Err(Failure::Closed);
+        }
+        let answer = connection.begin_content(content).await;
+        let connection = self.keep_if_refused(connection, answer)?;
+        Ok((slot, connection))
+    }
+
+    /// MAIL and RCPT on a connection that is open already. That the server gave it up while it
+    /// idled is no fault of this mail's, and costs it nothing.
+    async fn greet(&self, slot: &mut Slot, parcel: Parcel<'_>) -> Result<Greeted, Failure> {
+        let Some((mut connection, idled)) = slot.idle.take() else { return Ok(Greeted::Stale) };
+        if idled > pool::DOUBTED_AFTER && connection.noop().await.is_err() {
+            return Ok(Greeted::Stale);
+        }
+        match connection.envelope(parcel).await {
+            Err(failure) if failure.is_stale_connection() => Ok(Greeted::Stale),
+            answer => self.keep_if_refused(connection, answer).map(Greeted::Ready),
+        }
+    }
+
+    /// The last piece: from here on there may be a mail.
+    async fn commit(
+        &self,
+        slot: Slot,
+        mut connection: Connection,
+        content: &Content,
+        gate: &impl Gate,
+    ) -> Outcome {
+        if !gate.before_dot() {
+            return Outcome::Interrupted;
+        }
+        let answer = connection.end_content(content).await;
+        let outcome = match answer {
+            Ok(report) => {
+                self.put_back(connection);
+                Outcome::Sent(report)
+            }
+            Err(failure) => {
+                if failure.leaves_connection_usable() {
+                    self.put_back(connection);
+                }
+                failure.after_dot()
+            }
+        };
+        drop(slot);
+        outcome
+    }
+
+    /// Hands the connection on after a good answer; after a refusal it goes back to the pool;
+    /// after anything else it is dropped.
+    fn keep_if_refused(
+        &self,
+        connection: Connection,
+        answer: Result<(), Failure>,
+    ) -> Result<Connection, Failure> {
+        match answer {
+            Ok(()) => Ok(connection),
+            Err(failure) => {
+                if failure.leaves_connection_usable() {
+                    self.put_back(connection);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn put_back(&self, connection: Connection) {
+        if let Some(done) = self.pool.put_back(connection) {
+            tokio::spawn(done.quit());
+        }
+    }
+
+    /// Connects, logs in, and says goodbye.
+    ///
+    /// # Errors
+    /// The stage that failed and what was said.
+    pub async fn check(&self) -> Result<(), Report> {
+        match self.connect().await {
+            Ok(connection) => {
+                connection.quit().await;
+                Ok(())
+            }
+            Err(failure) => Err(match failure {
+                Failure::Refused { stage, code, text } => Report { stage, code: Some(code), text },
+                Failure::Broken { stage, text } | Failure::Unfit { stage, text } => Report::new(stage, text),
+                Failure::Closed => Report::new(Stage::Connect, "stopped"),
+            }),
+        }
+    }
+
+    /// Says goodbye on connections that idled for too long.
+    pub async fn close_idle(&self) {
+        for connection in self.pool.take_stale() {
+            connection.quit().await;
+        }
+    }
+}
+
+enum Greeted {
+    Ready(Connection),
+    Stale,
+}
+
+impl fmt::Debug for SmtpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SmtpTransport").field("name", &self.name).finish_non_exhaustive()
+    }
+}

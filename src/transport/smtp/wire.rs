@@ -1,0 +1,218 @@
+//! The byte stream below lettre's SMTP client, strict about whose turn it is.
+//!
+//! lettre owns its stream and cannot be asked what it has read; so it gets one handle of a
+//! [`Wire`], and the connection keeps another, through which the content is written, piece by
+//! piece, with the last byte apart.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use lettre::transport::smtp::client::AsyncTokioStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes of one reply, all its lines together.
+const MAX_REPLY: usize = 100_000;
+/// Bytes of a reply that are kept to be shown.
+const KEPT_REPLY: usize = 1_500;
+
+/// Plain or encrypted: what a [`Wire`] runs over.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
+
+/// One of the handles of a connection's stream.
+#[derive(Clone)]
+pub(super) struct Wire {
+    state: Arc<Mutex<State>>,
+    peer: SocketAddr,
+}
+
+struct State {
+    stream: Box<dyn Stream>,
+    /// Received, and not asked for yet.
+    unread: Vec<u8>,
+    /// The reply to what was written last, cut.
+    reply: Vec<u8>,
+    reply_length: usize,
+    /// Set by the first byte of a reply, cleared by the next write.
+    listening: bool,
+    written: bool,
+}
+
+impl Wire {
+    /// A wire over an open stream; `unread` is served first, as if the server had sent it.
+    pub(super) fn new(stream: Box<dyn Stream>, peer: SocketAddr, unread: &[u8]) -> Self {
+        let state = State {
+            stream,
+            unread: unread.to_vec(),
+            reply: Vec::new(),
+            reply_length: 0,
+            listening: true,
+            written: false,
+        };
+        Self { state: Arc::new(Mutex::new(state)), peer }
+    }
+
+    /// What the server said last, without its code, its lines in one.
+    pub(super) fn reply_text(&self) -> String {
+        let state = self.lock();
+        let text = String::from_utf8_lossy(&state.reply);
+        let lines = text.lines().map(|line| line.get(4..).unwrap_or_default().trim());
+        lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether anything was written through it: the greeting is behind us.
+    pub(super) fn was_written(&self) -> bool {
+        self.lock().written
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held leaves nothing half-changed that the deadlines would not end.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Reads ahead once, without waiting; true when the server has spoken or hung up.
+    fn peer_spoke(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        if !self.unread.is_empty() {
+            return Ok(true);
+        }
+        match self.fill(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Ok(_)) => Ok(true),
+            Poll::Ready(Err(error)) => Err(error),
+        }
+    }
+
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [0; 4096];
+        let mut buffer = ReadBuf::new(&mut space);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        self.unread.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Hands out the received bytes up to the end of a line, and keeps the rest: what comes behind
+    /// a complete reply must not be taken for the next one.
+    fn serve(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
+        let line = self.unread.iter().position(|b| *b == b'\n').map_or(self.unread.len(), |end| end + 1);
+        let served: Vec<u8> = self.unread.drain(..line.min(buffer.remaining())).collect();
+        self.listening = true;
+        self.reply_length += served.len();
+        if self.reply_length > MAX_REPLY {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is longer than 100 kB"));
+        }
+        let room = KEPT_REPLY.saturating_sub(self.reply.len());
+        self.reply.extend_from_slice(&served[..served.len().min(room)]);
+        buffer.put_slice(&served);
+        Ok(())
+    }
+
+    /// Our turn: refused while the server has said more than it was asked.
+    fn begin_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.peer_spoke(cx)? {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the server spoke out of turn"));
+        }
+        self.written = true;
+        if self.listening {
+            self.listening = false;
+            self.reply.clear();
+            self.reply_length = 0;
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        if state.unread.is_empty() && ready!(state.fill(cx))? == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(state.serve(buffer))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.lock();
+        state.begin_write(cx)?;
+        Pin::new(&mut state.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.lock().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.lock().stream).poll_shutdown(cx)
+    }
+}
+
+impl AsyncTokioStream for Wire {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.peer)
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn wire() -> (Wire, tokio::io::DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        (Wire::new(Box::new(ours), ([127, 0, 0, 1], 25).into(), b""), theirs)
+    }
+
+    #[tokio::test]
+    async fn one_line_at_a_time_and_the_reply_is_kept() {
+        let (mut wire, mut server) = wire();
+        server.write_all(b"250-one\r\n250 two\r\n").await.unwrap();
+        let mut buffer = [0; 100];
+        assert_eq!(wire.read(&mut buffer).await.unwrap(), 9);
+        assert_eq!(wire.read(&mut buffer).await.unwrap(), 9);
+        assert_eq!(wire.reply_text(), "one two");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_spoke_out_of_turn_is_not_written_to() {
+        let (mut wire, mut server) = wire();
+        server.write_all(b"250 ok\r\n250 and again\r\n").await.unwrap();
+        let mut buffer = [0; 100];
+        assert_eq!(wire.read(&mut buffer).await.unwrap(), 8);
+        let refused = wire.write_all(b"RCPT").await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        drop(server);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hung_up_is_noticed_before_the_write() {
+        let (mut wire, server) = wire();
+        drop(server);
+        assert_eq!(wire.write_all(b"NOOP").await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn an_endless_reply_is_cut() {
+        let (mut wire, mut server) = wire();
+        server.write_all(&vec![b'x'; MAX_REPLY + 1]).await.unwrap();
+        let read = wire.read_to_end(&mut Vec::new()).await;
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}
