@@ -244,7 +244,7 @@ mod tests {
         is_utc(time);
         assert_eq!(
             rest,
-            "  WARN facteur::telemetry::tests: late id=7 host=\"relay.test\"\n"
+            " WARN facteur::telemetry::tests: late id=7 host=\"relay.test\"\n"
         );
     }
 
