@@ -188,8 +188,8 @@ mod tests {
         let buffer = Buffer::default();
         let subscriber = tracing_subscriber::registry().with(lines(buffer.clone()));
         tracing::subscriber::with_default(subscriber, log);
-        let bytes = buffer.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        let bytes = buffer.0.lock().expect("nobody panicked").clone();
+        String::from_utf8(bytes).expect("UTF-8")
     }
 
     fn as_text(log: impl FnOnce()) -> String {
@@ -229,10 +229,10 @@ mod tests {
         let out = as_json(log_something_hostile);
         assert_eq!(out.lines().count(), 2, "{out}");
         for line in out.lines() {
-            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
             assert_eq!(value["message"], HOSTILE);
             assert_eq!(value["level"], "INFO");
-            is_utc(value["timestamp"].as_str().unwrap());
+            is_utc(value["timestamp"].as_str().expect("a time"));
         }
         assert!(!out.contains(['\u{1b}', '\r', '\0']), "{out:?}");
     }
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn text_is_time_level_target_message_fields() {
         let out = as_text(|| tracing::warn!(id = 7, host = "relay.test", "late"));
-        let (time, rest) = out.split_once(' ').unwrap();
+        let (time, rest) = out.split_once(' ').expect("a time");
         is_utc(time);
         assert_eq!(
             rest,
@@ -259,6 +259,18 @@ mod tests {
     }
 
     #[test]
+    fn a_malformed_filter_is_refused_by_name() {
+        let log = Log {
+            format: LogFormat::Text,
+            filter: "facteur=loud".to_owned(),
+            color: false,
+        };
+        let error = init(&log).expect_err("no such level");
+        assert!(matches!(error, TelemetryError::Filter(_)));
+        assert!(error.to_string().starts_with("LOG_LEVEL or RUST_LOG"));
+    }
+
+    #[test]
     fn colours_only_when_asked_for() {
         let log = || tracing::info!("x");
         let out = logged(|buffer| text(move || buffer.clone(), true), log);
@@ -267,7 +279,7 @@ mod tests {
     }
 
     fn is_utc(time: &str) {
-        let parsed = OffsetDateTime::parse(time, &Rfc3339).unwrap();
+        let parsed = OffsetDateTime::parse(time, &Rfc3339).expect("RFC 3339");
         assert!(parsed.offset().is_utc() && time.ends_with('Z'), "{time}");
     }
 }

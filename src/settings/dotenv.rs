@@ -96,7 +96,7 @@ mod tests {
             (b"A=1\nB=hunter2\xff\n", "line 2 is not UTF-8"),
         ];
         for (content, expected) in cases {
-            let text = parse(content).unwrap_err();
+            let text = parse(content).expect_err("a fault");
             assert!(text.contains(expected), "{text}");
             assert!(!text.to_lowercase().contains("hunter2"), "{text}");
         }
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn reads_quotes_comments_and_a_byte_order_mark() {
         let content = b"\xef\xbb\xbfSMTP_HOST=localhost # here\r\nSMTP_PASSWORD='pa$$ #1'\n";
-        let pairs = parse(content).unwrap();
+        let pairs = parse(content).expect("well-formed");
         let expected = [("SMTP_HOST", "localhost"), ("SMTP_PASSWORD", "pa$$ #1")];
         assert_eq!(pairs, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
     }
@@ -118,10 +118,10 @@ mod tests {
             &path,
             "SMTP_HOST=a\nSMTP_PORT=1\nEMAIL_FROM=x@y.test\nOTHER=z\n",
         )
-        .unwrap();
+        .expect("a temporary folder");
         let mut variables = Variables::from_iter([("SMTP_HOST", "b"), ("SMTP_PORT", "")]);
-        variables.load_dotenv_file(&path).unwrap();
-        std::fs::remove_dir_all(folder).unwrap();
+        variables.load_dotenv_file(&path).expect("well-formed");
+        std::fs::remove_dir_all(folder).expect("a temporary folder");
         assert_eq!(variables.get("SMTP_HOST"), Some(&"b".into()));
         assert_eq!(variables.get("SMTP_PORT"), None);
         assert_eq!(variables.get("EMAIL_FROM"), Some(&"x@y.test".into()));
@@ -134,16 +134,16 @@ mod tests {
         let mut variables = Variables::default();
         let missing = variables.load_dotenv_file(&folder.join(".env"));
         let unreadable = variables.load_dotenv_file(&folder);
-        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::remove_dir_all(&folder).expect("a temporary folder");
         assert!(missing.is_ok());
-        let text = unreadable.unwrap_err().to_string();
+        let text = unreadable.expect_err("a fault").to_string();
         assert!(text.contains(&folder.display().to_string()), "{text}");
     }
 
     fn tempfolder(name: &str) -> std::path::PathBuf {
         let folder = format!("facteur-dotenv-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(folder);
-        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
         folder
     }
 }

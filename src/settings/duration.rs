@@ -43,7 +43,7 @@ mod tests {
             ("0s", 0, "0s"),
         ];
         for (text, milliseconds, again) in cases {
-            let duration = parse(text).unwrap();
+            let duration = parse(text).expect("a duration");
             assert_eq!(duration, Duration::from_millis(milliseconds));
             assert_eq!(shown(duration), again);
         }

@@ -100,8 +100,8 @@ fn the_example_shows_the_real_defaults() {
 fn a_copy_of_the_example_is_a_working_development() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example");
     let mut variables = Variables::default();
-    variables.load_dotenv_file(path.as_ref()).unwrap();
-    let dev = DevSettings::from_variables(&variables).unwrap();
+    variables.load_dotenv_file(path.as_ref()).expect("no fault");
+    let dev = DevSettings::from_variables(&variables).expect("no fault");
     assert_eq!(
         (dev.relay.host.as_str(), dev.relay.port),
         ("localhost", 1025)

@@ -147,7 +147,10 @@ mod tests {
     fn takes_a_random_key() {
         assert_eq!(verdict(GOOD), None);
         assert_eq!(verdict("3f9c1e7ab05d48c2961fe07d3ba84c5e"), None);
-        assert_eq!(JwtKey::new(GOOD.into()).unwrap().bytes(), GOOD.as_bytes());
+        assert_eq!(
+            JwtKey::new(GOOD.into()).expect("a strong key").bytes(),
+            GOOD.as_bytes()
+        );
     }
 
     #[test]
@@ -201,7 +204,7 @@ mod tests {
 
     #[test]
     fn debug_prints_no_key() {
-        let key = JwtKey::new(GOOD.into()).unwrap();
+        let key = JwtKey::new(GOOD.into()).expect("a strong key");
         assert!(!format!("{key:?}").contains(&GOOD[..8]));
     }
 }

@@ -5,8 +5,7 @@
 pub(super) struct Known {
     /// Its name in the environment.
     pub(super) name: &'static str,
-    /// What it is for: the line above it in `.env.example`. Without Facteur's own tests nobody
-    /// reads it at run time.
+    /// What it is for: the line above it in `.env.example`, which a test holds to it.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "the documentation of the variable")

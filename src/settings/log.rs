@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn defaults_to_text_at_info() {
-        let log = log([]).unwrap();
+        let log = log([]).expect("no fault");
         assert_eq!(
             (log.format, log.filter.as_str(), log.color),
             (LogFormat::Text, "info", true)
@@ -95,14 +95,17 @@ mod tests {
 
     #[test]
     fn rust_log_wins_over_log_level() {
-        let log = log([("LOG_LEVEL", "warn"), ("RUST_LOG", "facteur=trace")]).unwrap();
+        let log = log([("LOG_LEVEL", "warn"), ("RUST_LOG", "facteur=trace")]).expect("no fault");
         assert_eq!(log.filter, "facteur=trace");
-        assert_eq!(self::log([("LOG_LEVEL", "WARN")]).unwrap().filter, "WARN");
+        assert_eq!(
+            self::log([("LOG_LEVEL", "WARN")]).expect("no fault").filter,
+            "WARN"
+        );
     }
 
     #[test]
     fn reads_format_and_no_color() {
-        let log = log([("LOG_FORMAT", "json"), ("NO_COLOR", "1")]).unwrap();
+        let log = log([("LOG_FORMAT", "json"), ("NO_COLOR", "1")]).expect("no fault");
         assert_eq!((log.format, log.color), (LogFormat::Json, false));
     }
 
@@ -113,7 +116,7 @@ mod tests {
             ("LOG_LEVEL", "warning"),
             ("LOG_LEVEL", "verbose"),
         ] {
-            let text = log([(name, value)]).unwrap_err().to_string();
+            let text = log([(name, value)]).expect_err("a fault").to_string();
             assert!(text.starts_with(name) && text.contains(value), "{text}");
         }
         for value in [

@@ -5,7 +5,7 @@ use crate::settings::{ExposeSecret, Tls};
 
 #[test]
 fn needs_nothing() {
-    let dev = dev(&[]).unwrap();
+    let dev = dev(&[]).expect("no fault");
     let addresses = [dev.http, dev.inbox_http, dev.inbox_smtp].map(|address| address.to_string());
     assert_eq!(
         addresses,
@@ -62,7 +62,7 @@ fn the_relay_and_the_inbox_find_each_other() {
         ),
     ];
     for (changes, relay, inbox) in cases {
-        let dev = dev(changes).unwrap();
+        let dev = dev(changes).expect("no fault");
         assert_eq!(format!("{}:{}", dev.relay.host, dev.relay.port), relay);
         assert_eq!(dev.inbox_smtp.to_string(), format!("127.0.0.1:{inbox}"));
     }
@@ -79,11 +79,11 @@ fn takes_what_is_set() {
         ("DATABASE_URL", "postgres://db.test/mail"),
         ("EMAIL_FROM", "a@b.test"),
     ]);
-    let dev = dev.unwrap();
+    let dev = dev.expect("no fault");
     assert_eq!(dev.http.to_string(), "0.0.0.0:9000");
     assert_eq!(dev.inbox_http.to_string(), "127.0.0.1:9080");
     assert_eq!(dev.home.to_str(), Some("/var/tmp/post"));
-    let url = dev.database_url.unwrap();
+    let url = dev.database_url.expect("no fault");
     assert_eq!(url.expose_secret(), "postgres://db.test/mail");
     assert_eq!(dev.sender, "a@b.test");
 }

@@ -6,7 +6,7 @@ use crate::settings::{Database, JwtKey, Profile, Settings, Tls, Variables};
 #[test]
 fn production_is_what_an_unset_app_env_means() {
     for changes in [&[][..], &[("APP_ENV", "production")], &[("APP_ENV", "")]] {
-        let settings = production(changes).unwrap();
+        let settings = production(changes).expect("no fault");
         assert!(matches!(settings.profile, Profile::Production { .. }));
         assert!(settings.profile.jwt().is_some());
         assert!(!settings.profile.is_development());
@@ -16,10 +16,10 @@ fn production_is_what_an_unset_app_env_means() {
 #[test]
 fn the_other_environments_are_named() {
     assert!(matches!(
-        staging(&[]).unwrap().profile,
+        staging(&[]).expect("no fault").profile,
         Profile::Staging { .. }
     ));
-    let settings = development(&[]).unwrap();
+    let settings = development(&[]).expect("no fault");
     assert!(settings.profile.is_development());
     assert!(settings.profile.jwt().is_none());
     assert_eq!(settings.sender, "noreply@local.test");
@@ -45,7 +45,7 @@ fn a_misspelt_environment_is_the_only_fault() {
 
 #[test]
 fn every_fault_is_found_at_once() {
-    let faults = Settings::from_variables(&Variables::default()).unwrap_err();
+    let faults = Settings::from_variables(&Variables::default()).expect_err("a fault");
     let names: Vec<&str> = faults
         .iter()
         .flat_map(|fault| fault.names())
@@ -66,7 +66,7 @@ fn every_fault_is_found_at_once() {
         ("JWT_SECRET", "changeme"),
         ("EMAIL_FROM", "nobody"),
     ]);
-    assert_eq!(faults.unwrap_err().iter().count(), 7);
+    assert_eq!(faults.expect_err("a fault").iter().count(), 7);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_weak_key_is_refused_in_staging_too() {
 #[test]
 fn commands_read_no_more_than_they_need() {
     let database = Variables::from_iter([("DATABASE_URL", "postgresql://db.test/mail")]);
-    let database = Database::from_variables(&database).unwrap();
+    let database = Database::from_variables(&database).expect("no fault");
     assert_eq!(
         (database.api_connections, database.worker_connections),
         (10, 4)
@@ -133,7 +133,7 @@ fn the_api_listens_on_this_machine_in_development_and_for_all_elsewhere() {
         ),
     ];
     for (read, changes, expected) in cases {
-        let settings: Settings = read(changes).unwrap();
+        let settings: Settings = read(changes).expect("no fault");
         assert_eq!(settings.http.to_string(), expected);
     }
     assert_eq!(
@@ -167,7 +167,7 @@ fn a_value_that_is_not_text_is_a_fault() {
 fn production_takes_a_plain_relay_on_this_machine_only() {
     let plain = ("SMTP_TLS", "none");
     for host in ["localhost", "127.0.0.1", "::1"] {
-        let settings = production(&[("SMTP_HOST", host), plain]).unwrap();
+        let settings = production(&[("SMTP_HOST", host), plain]).expect("no fault");
         assert_eq!(settings.profile.relay().tls, Tls::None);
     }
     for tls in [plain, ("EMAIL_USE_TLS", "False")] {
@@ -175,6 +175,7 @@ fn production_takes_a_plain_relay_on_this_machine_only() {
         assert_eq!(names, "SMTP_TLS, EMAIL_USE_TLS, EMAIL_USE_SSL");
         assert!(text.contains("in clear"), "{text}");
     }
-    let catcher = staging(&[("SMTP_HOST", "maildev"), plain, ("SMTP_PORT", "1025")]).unwrap();
+    let catcher =
+        staging(&[("SMTP_HOST", "maildev"), plain, ("SMTP_PORT", "1025")]).expect("no fault");
     assert_eq!(catcher.profile.relay().tls, Tls::None);
 }

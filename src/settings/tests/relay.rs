@@ -35,7 +35,7 @@ fn what_is_unsaid_follows_from_what_is_said() {
     for (changes, expected) in cases {
         for settings in [production(changes), staging(changes)] {
             assert_eq!(
-                tls_and_port(settings.unwrap().profile.relay()),
+                tls_and_port(settings.expect("no fault").profile.relay()),
                 expected,
                 "{changes:?}"
             );
@@ -66,7 +66,7 @@ fn development_assumes_a_mail_catcher() {
         (&[("SMTP_PORT", "2525")], "127.0.0.1", (Tls::None, 2525)),
     ];
     for (changes, host, expected) in cases {
-        let settings = development(changes).unwrap();
+        let settings = development(changes).expect("no fault");
         let relay = settings.profile.relay();
         assert_eq!((relay.host.as_str(), tls_and_port(relay)), (host, expected));
     }
@@ -75,7 +75,7 @@ fn development_assumes_a_mail_catcher() {
 #[test]
 fn a_login_is_not_sent_in_clear_by_default_even_in_development() {
     let [username, password] = LOGIN;
-    let relay = |changes: &[Pair<'_>]| development(changes).unwrap().profile.relay().tls;
+    let relay = |changes: &[Pair<'_>]| development(changes).expect("no fault").profile.relay().tls;
     assert_eq!(
         relay(&[("SMTP_HOST", "relay.test"), username, password]),
         Tls::StartTls
@@ -115,7 +115,7 @@ fn either_family_is_enough() {
         ("EMAIL_FROM", ""),
         ("DEFAULT_FROM_EMAIL", "Acme <a@acme.test>"),
     ]);
-    let settings = settings.unwrap();
+    let settings = settings.expect("no fault");
     let relay = settings.profile.relay();
     assert_eq!(
         (relay.host.as_str(), tls_and_port(relay)),
@@ -168,9 +168,9 @@ fn families_that_agree_are_fine() {
         let mut changes = LOGIN.to_vec();
         changes.retain(|(name, _)| *name != ours);
         changes.extend([(ours, one), (django, same)]);
-        production(&changes).unwrap();
+        production(&changes).expect("no fault");
     }
-    production(&[("SMTP_HOST", "Relay.test"), ("EMAIL_HOST", "relay.TEST")]).unwrap();
+    production(&[("SMTP_HOST", "Relay.test"), ("EMAIL_HOST", "relay.TEST")]).expect("no fault");
 }
 
 #[test]
@@ -184,7 +184,10 @@ fn djangos_two_flags_exclude_each_other() {
     }
     for no in ["False", "0", "no", "OFF", "f"] {
         let settings = production(&[("EMAIL_USE_TLS", no), ("EMAIL_USE_SSL", "True")]);
-        assert_eq!(settings.unwrap().profile.relay().tls, Tls::Implicit);
+        assert_eq!(
+            settings.expect("no fault").profile.relay().tls,
+            Tls::Implicit
+        );
     }
     assert_eq!(
         only_fault(production(&[("EMAIL_USE_TLS", "maybe")])).0,
@@ -238,12 +241,12 @@ fn what_is_malformed_is_named_once_with_what_is_accepted() {
 
 #[test]
 fn the_rest_of_the_relay() {
-    let settings = production(&[]).unwrap();
+    let settings = production(&[]).expect("no fault");
     assert_eq!(settings.profile.relay().max_connections, 8);
     assert_eq!(settings.profile.relay().hello_name, None);
     for name in ["mail.acme.test", "[10.0.0.1]"] {
         let settings = production(&[("SMTP_HELLO_NAME", name), ("SMTP_MAX_CONNECTIONS", "3")]);
-        let settings = settings.unwrap();
+        let settings = settings.expect("no fault");
         assert_eq!(settings.profile.relay().hello_name.as_deref(), Some(name));
         assert_eq!(settings.profile.relay().max_connections, 3);
     }

@@ -69,7 +69,7 @@ fn every_secret_can_be_a_file() {
             (username, &user),
             (password, &pass),
         ]);
-        let settings = settings.unwrap();
+        let settings = settings.expect("no fault");
         assert_eq!(
             settings.database.url.expose_secret(),
             "postgres://db.test/mail"
@@ -78,7 +78,12 @@ fn every_secret_can_be_a_file() {
             settings.profile.jwt().map(JwtKey::bytes),
             Some(KEY.as_bytes())
         );
-        let login = settings.profile.relay().credentials.clone().unwrap();
+        let login = settings
+            .profile
+            .relay()
+            .credentials
+            .clone()
+            .expect("no fault");
         assert_eq!(login.username.expose_secret(), "me");
         assert_eq!(login.password.expose_secret(), "hunter2");
     }
@@ -93,7 +98,7 @@ fn a_secret_and_its_file_are_both_named() {
         let variables = Variables::from_iter([(name, "hunter2"), (&file, &path)]);
         let mut reader = Reader::new(&variables);
         assert!(reader.secret(name).is_none());
-        let text = reader.finish(Some(())).unwrap_err().to_string();
+        let text = reader.finish(Some(())).expect_err("a fault").to_string();
         assert!(
             text.starts_with(&format!("{name}, {file}: both are set")),
             "{text}"
@@ -153,7 +158,7 @@ fn no_message_holds_a_secret_put_into_the_wrong_place() {
 fn debug_prints_no_secret() {
     let login = [("SMTP_USERNAME", "hunter1"), ("SMTP_PASSWORD", "hunter2")];
     let variables = with(&PRODUCTION, &login);
-    let settings = Settings::from_variables(&variables).unwrap();
+    let settings = Settings::from_variables(&variables).expect("no fault");
     let dev = dev(&[
         ("SMTP_HOST", "localhost"),
         ("DATABASE_URL", "postgres://me:hunter3@db.test/mail"),
@@ -163,7 +168,7 @@ fn debug_prints_no_secret() {
     for text in [
         format!("{variables:?}"),
         format!("{settings:#?}"),
-        format!("{:#?}", dev.unwrap()),
+        format!("{:#?}", dev.expect("no fault")),
     ] {
         assert!(
             !text.contains("hunter") && !text.contains(&KEY[..8]),

@@ -6,7 +6,7 @@ use super::{Pair, only_fault, production};
 
 #[test]
 fn the_defaults_are_those_of_the_design() {
-    let worker = production(&[]).unwrap().worker;
+    let worker = production(&[]).expect("no fault").worker;
     assert_eq!(worker.concurrency, 16);
     let seconds = [
         worker.poll,
@@ -28,7 +28,7 @@ fn takes_what_is_set() {
         ("WORKER_SESSION_EXPIRY", "10s"),
         ("SHUTDOWN_GRACE", "0s"),
     ]);
-    let worker = settings.unwrap().worker;
+    let worker = settings.expect("no fault").worker;
     assert_eq!((worker.concurrency, worker.grace), (4, Duration::ZERO));
     assert_eq!(worker.poll, Duration::from_millis(500));
     assert_eq!(worker.lease, Duration::from_secs(120));
