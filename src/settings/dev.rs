@@ -26,6 +26,7 @@ pub struct DevSettings {
     /// Where the inbox takes mail.
     pub inbox_smtp: SocketAddr,
     /// Where mail goes: the inbox, unless `SMTP_HOST` names something else.
+    /// Port 0 is the inbox's, which only whoever opens it learns.
     pub relay: Relay,
     /// `DATABASE_URL`; a private Postgres when unset.
     pub database_url: Option<SecretString>,
@@ -51,7 +52,7 @@ impl DevSettings {
         let http = http::read(reader, Environment::Development);
         let inbox_http = http::read_port(reader, "INBOX_HTTP_PORT").unwrap_or(1080);
         let inbox_smtp = http::read_port(reader, "INBOX_SMTP_PORT");
-        let catcher = inbox_smtp.filter(|&port| port > 0).unwrap_or(CATCHER_PORT);
+        let catcher = inbox_smtp.unwrap_or(CATCHER_PORT);
         let relay = relay_reading::read(reader, Environment::Development, catcher);
         let sender = sender::read(reader, Environment::Development);
         let database_url = database::read_url(reader);

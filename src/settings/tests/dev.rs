@@ -23,7 +23,8 @@ fn needs_nothing() {
 
 #[test]
 fn the_relay_and_the_inbox_find_each_other() {
-    let cases: [(&[Pair<'_>], &str, u16); 8] = [
+    let cases: [(&[Pair<'_>], &str, u16); 9] = [
+        (&[("INBOX_SMTP_PORT", "0")], "127.0.0.1:0", 0),
         (&[("INBOX_SMTP_PORT", "2025")], "127.0.0.1:2025", 2025),
         (
             &[("SMTP_HOST", "localhost"), ("SMTP_PORT", "1026")],

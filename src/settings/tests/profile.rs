@@ -149,6 +149,7 @@ fn a_sender_that_is_none_is_refused() {
     assert_eq!(text, r#""a@b@c\r\nX" is not an address, or Name <address>"#);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_value_that_is_not_text_is_a_fault() {
     use std::ffi::OsString;
