@@ -1,0 +1,92 @@
+//! Every variable that Facteur reads: a name that is not in this table does not exist for it.
+
+/// One variable.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Its name in the environment.
+    pub(super) name: &'static str,
+    /// What it is for: the line above it in `.env.example`, which a test holds to it.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the documentation of the variable")
+    )]
+    pub(super) doc: &'static str,
+    /// Whether it can be a file: `NAME_FILE` is then read too.
+    pub(super) secret: bool,
+}
+
+const fn plain(name: &'static str, doc: &'static str) -> Known {
+    Known {
+        name,
+        doc,
+        secret: false,
+    }
+}
+
+const fn secret(name: &'static str, doc: &'static str) -> Known {
+    Known {
+        name,
+        doc,
+        secret: true,
+    }
+}
+
+#[rustfmt::skip]
+pub(super) static KNOWN: &[Known] = &[
+    plain("SMTP_HOST", "The SMTP server that mail leaves through: a host name or an address. Required in staging and production."),
+    plain("SMTP_PORT", "Its port. Unset: 465 with implicit TLS, 587 with STARTTLS, and without TLS 1025 in development, 25 elsewhere."),
+    plain("EMAIL_FROM", "The sender of mail that names none: an address, or \"Name <address>\" in quotes. Required in staging and production."),
+
+    plain("APP_ENV", "development, staging or production. Unset means production; `facteur dev` is always development."),
+
+    secret("SMTP_USERNAME", "The login at the SMTP server. A user name needs a password, and the reverse."),
+    secret("SMTP_PASSWORD", "The password at the SMTP server. In this file, single quotes keep a $ or a # as it is."),
+    plain("SMTP_TLS", "none, starttls or implicit. Unset: implicit on port 465, none on this machine and in development without a login, starttls otherwise."),
+    plain("SMTP_HELLO_NAME", "The name given in EHLO. Unset: the machine's own."),
+    plain("SMTP_MAX_CONNECTIONS", "Connections to the SMTP server at once, at most."),
+
+    plain("EMAIL_HOST", "The same as SMTP_HOST."),
+    plain("EMAIL_PORT", "The same as SMTP_PORT."),
+    secret("EMAIL_HOST_USER", "The same as SMTP_USERNAME."),
+    secret("EMAIL_HOST_PASSWORD", "The same as SMTP_PASSWORD."),
+    plain("EMAIL_USE_TLS", "True is SMTP_TLS=starttls; False alone is SMTP_TLS=none."),
+    plain("EMAIL_USE_SSL", "True is SMTP_TLS=implicit."),
+    plain("DEFAULT_FROM_EMAIL", "The same as EMAIL_FROM."),
+
+    secret("DATABASE_URL", "The database: postgres://user:password@host:5432/name. Required, except for `facteur dev`, which then runs a private Postgres."),
+    plain("API_DATABASE_CONNECTIONS", "Connections for the HTTP doors, at most."),
+    plain("WORKER_DATABASE_CONNECTIONS", "Connections for the worker, at most. A pool of its own, so that neither starves the other."),
+
+    plain("HTTP_HOST", "The address that the API listens on. Unset: 127.0.0.1 in development, 0.0.0.0 elsewhere."),
+    plain("HTTP_PORT", "The port of the API."),
+    secret("JWT_SECRET", "The HS256 key of bearer tokens, at least 32 bytes (`openssl rand -base64 48`). Required in staging and production, unused in development."),
+
+    plain("INBOX_HTTP_PORT", "The page of the development inbox: http://localhost:1080."),
+    plain("INBOX_SMTP_PORT", "The SMTP port of the development inbox. Unset: SMTP_PORT if SMTP_HOST is this machine, 1025 otherwise."),
+    plain("FACTEUR_HOME", "The folder of what `facteur dev` keeps: the private Postgres and the inbox."),
+
+    plain("WORKER_CONCURRENCY", "Mails being sent at once by one process."),
+    plain("WORKER_POLL", "How often the queue is looked at when nothing woke the worker. Durations: 500ms, 10s, 2m, 1h."),
+    plain("WORKER_LEASE", "How long a claimed mail is one worker's alone: at least 30s, and twice WORKER_POLL."),
+    plain("WORKER_HEARTBEAT", "How often a process says that it lives: less than half of WORKER_SESSION_EXPIRY."),
+    plain("WORKER_SESSION_EXPIRY", "A process that has not been heard of for so long is taken for dead."),
+    plain("SHUTDOWN_GRACE", "How long mail in flight may finish after the first signal."),
+
+    plain("LOG_FORMAT", "text or json."),
+    plain("LOG_LEVEL", "error, warn, info, debug or trace; or a filter such as info,facteur=debug."),
+    plain("RUST_LOG", "The same; it wins over LOG_LEVEL."),
+    plain("NO_COLOR", "Set to anything: no colours in text logs (there are none unless stderr is a terminal)."),
+];
+
+/// Each name that is looked up, `NAME_FILE` included.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    KNOWN.iter().flat_map(|known| {
+        let file = known.secret.then(|| file_name(known.name));
+        std::iter::once(known.name.to_owned()).chain(file)
+    })
+}
+
+/// The variable that names the file which holds a secret.
+pub(super) fn file_name(name: &str) -> String {
+    format!("{name}_FILE")
+}

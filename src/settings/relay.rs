@@ -1,0 +1,184 @@
+//! The SMTP server that mail leaves through.
+
+use std::net::IpAddr;
+
+use secrecy::SecretString;
+
+/// How mail is handed to one SMTP server.
+#[derive(Debug, Clone)]
+pub struct Relay {
+    /// Host name or address; the name is what its certificate is checked against.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// What protects the connection.
+    pub tls: Tls,
+    /// The login, where the server wants one.
+    pub credentials: Option<Credentials>,
+    /// The name given in EHLO; the machine's own when unset.
+    pub hello_name: Option<String>,
+    /// At most this many connections at once.
+    pub max_connections: usize,
+}
+
+/// What protects the connection to a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// Plain text: loopback and development only.
+    None,
+    /// Plain text, then `STARTTLS`, which the server must offer (port 587).
+    StartTls,
+    /// TLS from the first byte (port 465, RFC 8314).
+    Implicit,
+}
+
+/// The login at a relay.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// Some providers put an API key here, so it is kept like the password.
+    pub username: SecretString,
+    /// The password.
+    pub password: SecretString,
+}
+
+/// A relay that carries nothing in clear over a network: TLS, or a loopback address.
+#[derive(Debug, Clone)]
+pub struct SecureRelay(Relay);
+
+/// A relay that would carry mail in clear over a network.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "mail would cross the network in clear: use starttls or implicit TLS; \
+     none is for a server on this machine (localhost, 127.0.0.1, ::1)"
+)]
+pub struct PlainRelay;
+
+impl Relay {
+    /// Whether the server is on this machine: `localhost`, or an address of the loopback interface.
+    /// Any other name can lead anywhere.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+}
+
+impl SecureRelay {
+    /// Takes a relay that has TLS or is on this machine.
+    pub fn new(relay: Relay) -> Result<Self, PlainRelay> {
+        if relay.tls == Tls::None && !relay.is_loopback() {
+            return Err(PlainRelay);
+        }
+        Ok(Self(relay))
+    }
+
+    /// The relay itself.
+    pub fn get(&self) -> &Relay {
+        &self.0
+    }
+}
+
+pub(super) fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// A host name or an address, without a port and without a scheme.
+pub(super) fn parse_host(text: &str) -> Option<String> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let host = bare.unwrap_or(text);
+    if host.parse::<IpAddr>().is_ok() {
+        return Some(host.to_owned());
+    }
+    let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let acceptable = bare.is_none()
+        && (1..=253).contains(&host.len())
+        && host.chars().all(name)
+        && host.starts_with(|c: char| c.is_ascii_alphanumeric());
+    acceptable.then(|| host.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relay(host: &str, tls: Tls) -> Relay {
+        Relay {
+            host: host.to_owned(),
+            port: 25,
+            tls,
+            credentials: None,
+            hello_name: None,
+            max_connections: 1,
+        }
+    }
+
+    #[test]
+    fn a_secure_relay_has_tls_or_is_this_machine() {
+        let loopback = [
+            "localhost",
+            "LOCALHOST",
+            "127.0.0.1",
+            "127.8.9.1",
+            "::1",
+            "::ffff:127.0.0.1",
+        ];
+        for host in loopback {
+            assert!(SecureRelay::new(relay(host, Tls::None)).is_ok(), "{host}");
+        }
+        let elsewhere = [
+            "relay.test",
+            "10.0.0.1",
+            "0.0.0.0",
+            "::",
+            "localhost.evil.test",
+            "127.0.0.1.evil.test",
+            "127.1",
+            "maildev",
+        ];
+        for host in elsewhere {
+            assert!(SecureRelay::new(relay(host, Tls::None)).is_err(), "{host}");
+            assert!(
+                SecureRelay::new(relay(host, Tls::StartTls)).is_ok(),
+                "{host}"
+            );
+            assert!(
+                SecureRelay::new(relay(host, Tls::Implicit)).is_ok(),
+                "{host}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_nothing_more() {
+        let accepted = [
+            "relay.test",
+            "mail-1",
+            "mail_dev",
+            "10.0.0.1",
+            "::1",
+            "smtp.test.",
+        ];
+        for host in accepted {
+            assert_eq!(parse_host(host).as_deref(), Some(host));
+        }
+        assert_eq!(parse_host("[::1]").as_deref(), Some("::1"));
+        let refused = [
+            "",
+            "relay.test:25",
+            "smtp://relay.test",
+            "me@relay.test",
+            "re lay",
+            "relay\r\nX",
+            "-x",
+            ".",
+            "[relay]",
+            "é.test",
+        ];
+        for host in refused {
+            assert_eq!(parse_host(host), None, "{host:?}");
+        }
+    }
+}
