@@ -1,5 +1,6 @@
 //! Facteur: a mail backend with a durable outbox.
 
+pub mod delivery;
 pub mod email;
 #[cfg(feature = "local")]
 pub mod inbox;

@@ -35,10 +35,7 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
         LogFormat::Text => text(io::stderr, log.color && io::stderr().is_terminal()),
         LogFormat::Json => json(io::stderr),
     };
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(lines)
-        .try_init()?;
+    tracing_subscriber::registry().with(filter).with(lines).try_init()?;
     Ok(())
 }
 
@@ -49,9 +46,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_ansi(color);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(color);
     lines.fmt_fields(OneLine).boxed()
 }
 
@@ -72,11 +67,7 @@ struct OneLine;
 
 impl<'w> FormatFields<'w> for OneLine {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut visitor = OneLineVisitor {
-            writer,
-            empty: true,
-            result: Ok(()),
-        };
+        let mut visitor = OneLineVisitor { writer, empty: true, result: Ok(()) };
         fields.record(&mut visitor);
         visitor.result
     }
@@ -95,8 +86,7 @@ impl OneLineVisitor<'_> {
         }
         self.empty = false;
         if name != "message" {
-            self.writer
-                .write_str(name.strip_prefix("r#").unwrap_or(name))?;
+            self.writer.write_str(name.strip_prefix("r#").unwrap_or(name))?;
             self.writer.write_char('=')?;
         }
         Escaped(&mut self.writer).write_fmt(value)
@@ -218,10 +208,7 @@ mod tests {
         assert_eq!(out.lines().count(), 2, "{out}");
         let text = out.replace('\n', "");
         assert!(!text.contains(must_not_pass), "{out:?}");
-        assert!(
-            out.contains(r"250 ok\r\n2026 ERROR \u{1b}[2Jforged"),
-            "{out}"
-        );
+        assert!(out.contains(r"250 ok\r\n2026 ERROR \u{1b}[2Jforged"), "{out}");
     }
 
     #[test]
@@ -242,10 +229,7 @@ mod tests {
         let out = as_text(|| tracing::warn!(id = 7, host = "relay.test", "late"));
         let (time, rest) = out.split_once(' ').expect("a time");
         is_utc(time);
-        assert_eq!(
-            rest,
-            " WARN facteur::telemetry::tests: late id=7 host=\"relay.test\"\n"
-        );
+        assert_eq!(rest, " WARN facteur::telemetry::tests: late id=7 host=\"relay.test\"\n");
     }
 
     #[test]
@@ -260,11 +244,7 @@ mod tests {
 
     #[test]
     fn a_malformed_filter_is_refused_by_name() {
-        let log = Log {
-            format: LogFormat::Text,
-            filter: "facteur=loud".to_owned(),
-            color: false,
-        };
+        let log = Log { format: LogFormat::Text, filter: "facteur=loud".to_owned(), color: false };
         let error = init(&log).expect_err("no such level");
         assert!(matches!(error, TelemetryError::Filter(_)));
         assert!(error.to_string().starts_with("LOG_LEVEL or RUST_LOG"));

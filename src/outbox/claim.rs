@@ -119,3 +119,21 @@ impl Outbox {
 fn left(until: OffsetDateTime, now: OffsetDateTime) -> Duration {
     Duration::try_from(until - now).unwrap_or_default()
 }
+
+#[cfg(test)]
+impl ClaimedDelivery {
+    /// A first attempt of twenty, with a day to go.
+    pub(crate) fn for_tests(id: DeliveryId, claimed_at: Instant) -> Self {
+        Self {
+            id,
+            token: LeaseToken::new(1),
+            recipient: "a@x.test".into(),
+            attempt: 1,
+            max_attempts: 20,
+            expired: false,
+            time_left: Duration::from_secs(86_400),
+            hold_unknown: false,
+            claimed_at,
+        }
+    }
+}

@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 pub use claim::ClaimedDelivery;
 pub use delivery::{DeliveryId, LeaseToken};
 pub use enqueue::{Enqueued, enqueue};
+pub use payload::Payloads;
 pub use read::{DeliveryView, EmailView};
 pub use reap::Reaped;
 pub use schema::migrate;

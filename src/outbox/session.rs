@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Outbox, OutboxError};
+use super::{DeliveryId, LeaseToken, Outbox, OutboxError};
 
 /// One start of one worker process. Never reused: a host name or a process id would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,8 @@ impl SessionId {
 }
 
 impl Outbox {
-    /// Says that this process is alive, for as long as `expiry`.
+    /// Says that this process is alive, for as long as `expiry`, and renews by `lease` what it is
+    /// still sending: a large mail over a slow line may take longer than one lease.
     ///
     /// # Errors
     /// The database cannot be reached: the leases of this process are at risk.
@@ -30,15 +31,30 @@ impl Outbox {
         session: SessionId,
         host: &str,
         expiry: Duration,
+        lease: Duration,
+        sending: &[(DeliveryId, LeaseToken)],
     ) -> Result<(), OutboxError> {
+        let emails: Vec<Uuid> = sending.iter().map(|(id, _)| id.email.as_uuid()).collect();
+        let positions: Vec<i16> = sending.iter().map(|(id, _)| id.position).collect();
+        let tokens: Vec<i64> = sending.iter().map(|(_, token)| token.get()).collect();
         sqlx::query!(
-            "INSERT INTO facteur.worker_sessions (id, host, version, expires_at)
+            "WITH renewed AS (
+               UPDATE facteur.deliveries d SET lease_until = now() + make_interval(secs => $5)
+               FROM unnest($6::uuid[], $7::smallint[], $8::bigint[]) AS s (email_id, position, token)
+               WHERE d.email_id = s.email_id AND d.position = s.position
+                 AND d.lease_token = s.token AND d.state = 'sending'
+             )
+             INSERT INTO facteur.worker_sessions (id, host, version, expires_at)
              VALUES ($1, left($2, 255), $3, now() + make_interval(secs => $4))
              ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at",
             session.as_uuid(),
             host,
             env!("CARGO_PKG_VERSION"),
             expiry.as_secs_f64(),
+            lease.as_secs_f64(),
+            &emails,
+            &positions,
+            &tokens,
         )
         .execute(&self.pool)
         .await?;

@@ -30,16 +30,9 @@ impl Database {
         let worker_connections = reader.number("WORKER_DATABASE_CONNECTIONS", 4, 1..=10_000);
         let url = read_url(reader);
         if url.is_none() && !reader.is_faulty(&["DATABASE_URL", "DATABASE_URL_FILE"]) {
-            reader.fault(
-                &["DATABASE_URL"],
-                "required: postgres://user:password@host:5432/name",
-            );
+            reader.fault(&["DATABASE_URL"], "required: postgres://user:password@host:5432/name");
         }
-        Some(Self {
-            url: url?,
-            api_connections,
-            worker_connections,
-        })
+        Some(Self { url: url?, api_connections, worker_connections })
     }
 }
 

@@ -34,13 +34,8 @@ fn parse(content: &[u8]) -> Result<Vec<(String, String)>, String> {
     // Editors on Windows put a byte order mark in front.
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     let line = Cell::new(0);
-    let lines = LineByLine {
-        rest: content,
-        line: &line,
-    };
-    dotenvy::from_read_iter(lines)
-        .collect::<Result<_, _>>()
-        .map_err(|error| explain(&error, line.get()))
+    let lines = LineByLine { rest: content, line: &line };
+    dotenvy::from_read_iter(lines).collect::<Result<_, _>>().map_err(|error| explain(&error, line.get()))
 }
 
 /// dotenvy's own text holds the line, and the line may hold a password.
@@ -86,10 +81,7 @@ mod tests {
     fn says_which_line_is_malformed_and_not_what_it_says() {
         let cases: [(&[u8], &str); 6] = [
             (b"SMTP_HOST=a\nhunter2 oops\n", "line 2 is not NAME=value"),
-            (
-                b"# one\n\nEMAIL_FROM=Hunter2 <a@b.test>\nX=1",
-                "line 3 is not",
-            ),
+            (b"# one\n\nEMAIL_FROM=Hunter2 <a@b.test>\nX=1", "line 3 is not"),
             (b"A=1\nB='hunter2\nC=3\nD=4\n", "line 2 is not NAME=value"),
             (b"A=1\r\nB='hunter2\r\nC=3", "line 2 is not NAME=value"),
             (b"FOO=hunter2\nFOO\n", "line 2 is not NAME=value"),
@@ -114,11 +106,8 @@ mod tests {
     fn the_real_environment_wins_even_empty() {
         let folder = tempfolder("wins");
         let path = folder.join(".env");
-        std::fs::write(
-            &path,
-            "SMTP_HOST=a\nSMTP_PORT=1\nEMAIL_FROM=x@y.test\nOTHER=z\n",
-        )
-        .expect("a temporary folder");
+        std::fs::write(&path, "SMTP_HOST=a\nSMTP_PORT=1\nEMAIL_FROM=x@y.test\nOTHER=z\n")
+            .expect("a temporary folder");
         let mut variables = Variables::from_iter([("SMTP_HOST", "b"), ("SMTP_PORT", "")]);
         variables.load_dotenv_file(&path).expect("well-formed");
         std::fs::remove_dir_all(folder).expect("a temporary folder");

@@ -51,9 +51,7 @@ mod tests {
 
     #[test]
     fn refuses_everything_else() {
-        let cases = [
-            "", "10", "s", "1.5s", "-1s", "+1s", "10 s", "10S", "1d", "1h30m",
-        ];
+        let cases = ["", "10", "s", "1.5s", "-1s", "+1s", "10 s", "10S", "1d", "1h30m"];
         for text in cases {
             assert_eq!(parse(text), None, "{text}");
         }

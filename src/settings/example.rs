@@ -28,11 +28,7 @@ fn assignments() -> BTreeMap<&'static str, (&'static str, &'static str)> {
 
 #[test]
 fn the_example_names_every_variable_once_and_no_other() {
-    let named: Vec<&str> = EXAMPLE
-        .lines()
-        .filter_map(assignment)
-        .map(|pair| pair.0)
-        .collect();
+    let named: Vec<&str> = EXAMPLE.lines().filter_map(assignment).map(|pair| pair.0).collect();
     let once: BTreeSet<String> = named.iter().map(ToString::to_string).collect();
     assert_eq!(once, known::names().collect());
     assert_eq!(once.len(), named.len(), "a variable is named twice");
@@ -68,15 +64,7 @@ fn the_example_shows_the_real_defaults() {
         .into_iter()
         .map(|(name, (value, _))| (name, value))
         .filter(|(name, _)| {
-            let group = [
-                "WORKER_",
-                "SHUTDOWN_",
-                "LOG_",
-                "API_",
-                "HTTP_",
-                "INBOX_",
-                "FACTEUR_",
-            ];
+            let group = ["WORKER_", "SHUTDOWN_", "LOG_", "API_", "HTTP_", "INBOX_", "FACTEUR_"];
             group.iter().any(|prefix| name.starts_with(prefix)) || *name == "SMTP_MAX_CONNECTIONS"
         })
         .collect();
@@ -90,8 +78,8 @@ fn the_example_shows_the_real_defaults() {
         let variables = Variables::from_iter(pairs);
         format!("{:?}", super::Database::from_variables(&variables))
     };
-    let shown = ["API_DATABASE_CONNECTIONS", "WORKER_DATABASE_CONNECTIONS"]
-        .map(|name| (name, assignments()[name].0));
+    let shown =
+        ["API_DATABASE_CONNECTIONS", "WORKER_DATABASE_CONNECTIONS"].map(|name| (name, assignments()[name].0));
     assert_eq!(database(shown.to_vec()), database(vec![]));
 }
 
@@ -102,10 +90,7 @@ fn a_copy_of_the_example_is_a_working_development() {
     let mut variables = Variables::default();
     variables.load_dotenv_file(path.as_ref()).expect("no fault");
     let dev = DevSettings::from_variables(&variables).expect("no fault");
-    assert_eq!(
-        (dev.relay.host.as_str(), dev.relay.port),
-        ("localhost", 1025)
-    );
+    assert_eq!((dev.relay.host.as_str(), dev.relay.port), ("localhost", 1025));
     assert_eq!(dev.relay.tls, super::Tls::None);
     assert_eq!(dev.inbox_smtp.to_string(), "127.0.0.1:1025");
     assert_eq!(dev.sender, "noreply@local.test");

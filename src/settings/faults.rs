@@ -19,10 +19,7 @@ pub struct Faults(Vec<Fault>);
 
 impl Fault {
     pub(super) fn new(names: &[&str], text: impl Into<String>) -> Self {
-        Self {
-            names: names.iter().map(ToString::to_string).collect(),
-            text: text.into(),
-        }
+        Self { names: names.iter().map(ToString::to_string).collect(), text: text.into() }
     }
 
     /// The variables, or the file, that the fault is about.
@@ -88,10 +85,7 @@ mod tests {
 
     #[test]
     fn prints_one_fault_per_line() {
-        let faults = Faults::new(vec![
-            Fault::new(&["A"], "is one"),
-            Fault::new(&["B", "C"], "are two"),
-        ]);
+        let faults = Faults::new(vec![Fault::new(&["A"], "is one"), Fault::new(&["B", "C"], "are two")]);
         assert_eq!(faults.to_string(), "A: is one\nB, C: are two");
     }
 

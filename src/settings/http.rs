@@ -20,17 +20,13 @@ pub(super) fn read(reader: &mut Reader<'_>, environment: Environment) -> SocketA
 /// A port to listen on.
 pub(super) fn read_port(reader: &mut Reader<'_>, name: &str) -> Option<u16> {
     let accepts = "a port: a number from 1 to 65535, or 0 for any free one";
-    reader
-        .parse(name, accepts, |text| text.parse().ok())
-        .map(|found| found.value)
+    reader.parse(name, accepts, |text| text.parse().ok()).map(|found| found.value)
 }
 
 fn parse_address(text: &str) -> Option<IpAddr> {
     if text.eq_ignore_ascii_case("localhost") {
         return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     bare.unwrap_or(text).parse().ok()
 }

@@ -109,9 +109,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<JwtKey> {
         }
         return None;
     };
-    JwtKey::new(value)
-        .map_err(|weak| reader.fault(&[&name], weak.to_string()))
-        .ok()
+    JwtKey::new(value).map_err(|weak| reader.fault(&[&name], weak.to_string())).ok()
 }
 
 fn is_well_known(key: &str) -> bool {
@@ -120,16 +118,13 @@ fn is_well_known(key: &str) -> bool {
 }
 
 fn repeats_itself(key: &[u8]) -> bool {
-    (1..=LONGEST_REPEATED.min(key.len() / 2))
-        .any(|period| key[period..] == key[..key.len() - period])
+    (1..=LONGEST_REPEATED.min(key.len() / 2)).any(|period| key[period..] == key[..key.len() - period])
 }
 
 fn is_made_of_well_known_words(key: &str) -> bool {
     let separator = |c: char| c.is_whitespace() || "-_.,:/+=".contains(c);
     let key = key.replace(separator, "");
-    let remainder = WELL_KNOWN
-        .iter()
-        .fold(key.clone(), |rest, word| rest.replace(word, ""));
+    let remainder = WELL_KNOWN.iter().fold(key.clone(), |rest, word| rest.replace(word, ""));
     remainder.len() < LEAST_REMAINDER && remainder.len() < key.len()
 }
 
@@ -147,10 +142,7 @@ mod tests {
     fn takes_a_random_key() {
         assert_eq!(verdict(GOOD), None);
         assert_eq!(verdict("3f9c1e7ab05d48c2961fe07d3ba84c5e"), None);
-        assert_eq!(
-            JwtKey::new(GOOD.into()).expect("a strong key").bytes(),
-            GOOD.as_bytes()
-        );
+        assert_eq!(JwtKey::new(GOOD.into()).expect("a strong key").bytes(), GOOD.as_bytes());
     }
 
     #[test]

@@ -6,29 +6,18 @@ pub(super) struct Known {
     /// Its name in the environment.
     pub(super) name: &'static str,
     /// What it is for: the line above it in `.env.example`, which a test holds to it.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the documentation of the variable")
-    )]
+    #[cfg_attr(not(test), expect(dead_code, reason = "the documentation of the variable"))]
     pub(super) doc: &'static str,
     /// Whether it can be a file: `NAME_FILE` is then read too.
     pub(super) secret: bool,
 }
 
 const fn plain(name: &'static str, doc: &'static str) -> Known {
-    Known {
-        name,
-        doc,
-        secret: false,
-    }
+    Known { name, doc, secret: false }
 }
 
 const fn secret(name: &'static str, doc: &'static str) -> Known {
-    Known {
-        name,
-        doc,
-        secret: true,
-    }
+    Known { name, doc, secret: true }
 }
 
 #[rustfmt::skip]

@@ -70,10 +70,7 @@ fn is_misspelt_level(filter: &str) -> bool {
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     let bare = filter.chars().all(|c| c.is_alphanumeric() || c == '_');
     let facteur = filter == env!("CARGO_CRATE_NAME");
-    bare && !facteur
-        && !levels
-            .iter()
-            .any(|level| level.eq_ignore_ascii_case(filter))
+    bare && !facteur && !levels.iter().any(|level| level.eq_ignore_ascii_case(filter))
 }
 
 #[cfg(test)]
@@ -87,20 +84,14 @@ mod tests {
     #[test]
     fn defaults_to_text_at_info() {
         let log = log([]).expect("no fault");
-        assert_eq!(
-            (log.format, log.filter.as_str(), log.color),
-            (LogFormat::Text, "info", true)
-        );
+        assert_eq!((log.format, log.filter.as_str(), log.color), (LogFormat::Text, "info", true));
     }
 
     #[test]
     fn rust_log_wins_over_log_level() {
         let log = log([("LOG_LEVEL", "warn"), ("RUST_LOG", "facteur=trace")]).expect("no fault");
         assert_eq!(log.filter, "facteur=trace");
-        assert_eq!(
-            self::log([("LOG_LEVEL", "WARN")]).expect("no fault").filter,
-            "WARN"
-        );
+        assert_eq!(self::log([("LOG_LEVEL", "WARN")]).expect("no fault").filter, "WARN");
     }
 
     #[test]
@@ -111,20 +102,11 @@ mod tests {
 
     #[test]
     fn refuses_what_would_silence_the_log() {
-        for (name, value) in [
-            ("LOG_FORMAT", "xml"),
-            ("LOG_LEVEL", "warning"),
-            ("LOG_LEVEL", "verbose"),
-        ] {
+        for (name, value) in [("LOG_FORMAT", "xml"), ("LOG_LEVEL", "warning"), ("LOG_LEVEL", "verbose")] {
             let text = log([(name, value)]).expect_err("a fault").to_string();
             assert!(text.starts_with(name) && text.contains(value), "{text}");
         }
-        for value in [
-            "off",
-            "info,facteur=debug",
-            "facteur",
-            "facteur::outbox=trace",
-        ] {
+        for value in ["off", "info,facteur=debug", "facteur", "facteur::outbox=trace"] {
             assert!(log([("LOG_LEVEL", value)]).is_ok(), "{value}");
         }
     }

@@ -98,15 +98,11 @@ impl Environment {
     }
 
     fn find(reader: &mut Reader<'_>) -> Option<super::reader::Found<Self>> {
-        reader.parse(
-            "APP_ENV",
-            "development, staging or production",
-            |text| match text {
-                "development" => Some(Self::Development),
-                "staging" => Some(Self::Staging),
-                "production" => Some(Self::Production),
-                _ => None,
-            },
-        )
+        reader.parse("APP_ENV", "development, staging or production", |text| match text {
+            "development" => Some(Self::Development),
+            "staging" => Some(Self::Staging),
+            "production" => Some(Self::Production),
+            _ => None,
+        })
     }
 }

@@ -48,10 +48,7 @@ impl<'a> Reader<'a> {
         match value {
             Some(value) if self.faults.is_empty() => Ok(value),
             _ => {
-                debug_assert!(
-                    !self.faults.is_empty(),
-                    "nothing was read, and nobody knows why"
-                );
+                debug_assert!(!self.faults.is_empty(), "nothing was read, and nobody knows why");
                 Err(Faults::new(self.faults))
             }
         }
@@ -84,10 +81,7 @@ impl<'a> Reader<'a> {
             self.fault(&[name], "is not UTF-8 text");
             return None;
         };
-        Some(Found {
-            name: name.to_owned(),
-            value: value.to_owned(),
-        })
+        Some(Found { name: name.to_owned(), value: value.to_owned() })
     }
 
     /// A text that `parse` makes something of; `accepts` ends the sentence "… is not".
@@ -112,8 +106,7 @@ impl<'a> Reader<'a> {
     {
         let accepts = format!("a number from {} to {}", bounds.start(), bounds.end());
         let number = |text: &str| text.parse().ok().filter(|number| bounds.contains(number));
-        self.parse(name, &accepts, number)
-            .map_or(default, |found| found.value)
+        self.parse(name, &accepts, number).map_or(default, |found| found.value)
     }
 
     /// A duration within bounds.
@@ -129,18 +122,15 @@ impl<'a> Reader<'a> {
             duration::shown(*bounds.end()),
         );
         let within = |text: &str| duration::parse(text).filter(|value| bounds.contains(value));
-        self.parse(name, &accepts, within)
-            .map_or(default, |found| found.value)
+        self.parse(name, &accepts, within).map_or(default, |found| found.value)
     }
 
     /// A yes or a no, in any usual spelling.
     pub(super) fn flag(&mut self, name: &str) -> Option<Found<bool>> {
-        self.parse(name, "True or False", |text| {
-            match text.to_ascii_lowercase().as_str() {
-                "true" | "t" | "yes" | "y" | "on" | "1" => Some(true),
-                "false" | "f" | "no" | "n" | "off" | "0" => Some(false),
-                _ => None,
-            }
+        self.parse(name, "True or False", |text| match text.to_ascii_lowercase().as_str() {
+            "true" | "t" | "yes" | "y" | "on" | "1" => Some(true),
+            "false" | "f" | "no" | "n" | "off" | "0" => Some(false),
+            _ => None,
         })
     }
 
@@ -153,10 +143,7 @@ impl<'a> Reader<'a> {
                 self.fault(&[name, &file], text);
                 None
             }
-            (Some(Found { name, value }), None) => Some(Found {
-                name,
-                value: value.into(),
-            }),
+            (Some(Found { name, value }), None) => Some(Found { name, value: value.into() }),
             (None, Some(path)) => self.secret_file(path),
             (None, None) => None,
         }
@@ -164,10 +151,7 @@ impl<'a> Reader<'a> {
 
     fn secret_file(&mut self, path: Found<String>) -> Option<Found<SecretString>> {
         match read_secret(&path.value) {
-            Ok(value) => Some(Found {
-                name: path.name,
-                value,
-            }),
+            Ok(value) => Some(Found { name: path.name, value }),
             Err(problem) => {
                 let text = format!("the file {} {problem}", shown_path(&path.value));
                 self.fault(&[&path.name], text);
@@ -205,11 +189,7 @@ fn read_secret(path: &str) -> Result<SecretString, String> {
     let text = String::from_utf8(content).map_err(|_| "is not UTF-8 text".to_owned())?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     // A line end of Windows; a lone carriage return may be the secret's own.
-    let line = if line.len() < text.len() {
-        line.strip_suffix('\r').unwrap_or(line)
-    } else {
-        line
-    };
+    let line = if line.len() < text.len() { line.strip_suffix('\r').unwrap_or(line) } else { line };
     if line.is_empty() {
         return Err("is empty".to_owned());
     }

@@ -78,16 +78,12 @@ impl SecureRelay {
 
 pub(super) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.to_canonical().is_loopback())
+        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// A host name or an address, without a port and without a scheme.
 pub(super) fn parse_host(text: &str) -> Option<String> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let host = bare.unwrap_or(text);
     if host.parse::<IpAddr>().is_ok() {
         return Some(host.to_owned());
@@ -117,14 +113,7 @@ mod tests {
 
     #[test]
     fn a_secure_relay_has_tls_or_is_this_machine() {
-        let loopback = [
-            "localhost",
-            "LOCALHOST",
-            "127.0.0.1",
-            "127.8.9.1",
-            "::1",
-            "::ffff:127.0.0.1",
-        ];
+        let loopback = ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"];
         for host in loopback {
             assert!(SecureRelay::new(relay(host, Tls::None)).is_ok(), "{host}");
         }
@@ -140,27 +129,14 @@ mod tests {
         ];
         for host in elsewhere {
             assert!(SecureRelay::new(relay(host, Tls::None)).is_err(), "{host}");
-            assert!(
-                SecureRelay::new(relay(host, Tls::StartTls)).is_ok(),
-                "{host}"
-            );
-            assert!(
-                SecureRelay::new(relay(host, Tls::Implicit)).is_ok(),
-                "{host}"
-            );
+            assert!(SecureRelay::new(relay(host, Tls::StartTls)).is_ok(), "{host}");
+            assert!(SecureRelay::new(relay(host, Tls::Implicit)).is_ok(), "{host}");
         }
     }
 
     #[test]
     fn a_host_is_a_name_or_an_address_and_nothing_more() {
-        let accepted = [
-            "relay.test",
-            "mail-1",
-            "mail_dev",
-            "10.0.0.1",
-            "::1",
-            "smtp.test.",
-        ];
+        let accepted = ["relay.test", "mail-1", "mail_dev", "10.0.0.1", "::1", "smtp.test."];
         for host in accepted {
             assert_eq!(parse_host(host).as_deref(), Some(host));
         }

@@ -18,11 +18,7 @@ struct Said {
 }
 
 /// Reads the relay; in development it is on this machine, at `catcher_port`, unless said otherwise.
-pub(super) fn read(
-    reader: &mut Reader<'_>,
-    environment: Environment,
-    catcher_port: u16,
-) -> Option<Relay> {
+pub(super) fn read(reader: &mut Reader<'_>, environment: Environment, catcher_port: u16) -> Option<Relay> {
     let said = Said::read(reader);
     let hello_name = reader.parse("SMTP_HELLO_NAME", "a host name", parse_hello_name);
     let max_connections = reader.number("SMTP_MAX_CONNECTIONS", 8, 1..=1000);
@@ -51,10 +47,7 @@ pub(super) fn read(
     {
         let text = "the login would cross the network in clear: use starttls or implicit TLS, \
                     or no login (a mail catcher needs none)";
-        reader.fault(
-            &[said.tls.as_ref().map_or("SMTP_TLS", |tls| &tls.name)],
-            text,
-        );
+        reader.fault(&[said.tls.as_ref().map_or("SMTP_TLS", |tls| &tls.name)], text);
     }
     Some(relay)
 }
@@ -111,14 +104,10 @@ fn read_django_tls(reader: &mut Reader<'_>) -> Option<Found<Tls>> {
             reader.fault(&["EMAIL_USE_TLS", "EMAIL_USE_SSL"], text);
             None
         }
-        (_, Some(Found { name, value: true })) => Some(Found {
-            name,
-            value: Tls::Implicit,
-        }),
-        (Some(Found { name, value }), _) => Some(Found {
-            name,
-            value: if value { Tls::StartTls } else { Tls::None },
-        }),
+        (_, Some(Found { name, value: true })) => Some(Found { name, value: Tls::Implicit }),
+        (Some(Found { name, value }), _) => {
+            Some(Found { name, value: if value { Tls::StartTls } else { Tls::None } })
+        }
         _ => None,
     }
 }
@@ -127,24 +116,15 @@ fn read_credentials(reader: &mut Reader<'_>) -> Option<Credentials> {
     let username = read_secret(reader, "SMTP_USERNAME", "EMAIL_HOST_USER");
     let password = read_secret(reader, "SMTP_PASSWORD", "EMAIL_HOST_PASSWORD");
     match (username, password) {
-        (Some(username), Some(password)) => Some(Credentials {
-            username: username.value,
-            password: password.value,
-        }),
+        (Some(username), Some(password)) => {
+            Some(Credentials { username: username.value, password: password.value })
+        }
         (Some(username), None) => {
-            half_a_login(
-                reader,
-                &username.name,
-                &["SMTP_PASSWORD", "EMAIL_HOST_PASSWORD"],
-            );
+            half_a_login(reader, &username.name, &["SMTP_PASSWORD", "EMAIL_HOST_PASSWORD"]);
             None
         }
         (None, Some(password)) => {
-            half_a_login(
-                reader,
-                &password.name,
-                &["SMTP_USERNAME", "EMAIL_HOST_USER"],
-            );
+            half_a_login(reader, &password.name, &["SMTP_USERNAME", "EMAIL_HOST_USER"]);
             None
         }
         (None, None) => None,
@@ -154,9 +134,7 @@ fn read_credentials(reader: &mut Reader<'_>) -> Option<Credentials> {
 fn read_secret(reader: &mut Reader<'_>, ours: &str, django: &str) -> Option<Found<SecretString>> {
     let one = reader.secret(ours);
     let other = reader.secret(django);
-    reader.agreed(one, other, |one, other| {
-        one.expose_secret() == other.expose_secret()
-    })
+    reader.agreed(one, other, |one, other| one.expose_secret() == other.expose_secret())
 }
 
 fn half_a_login(reader: &mut Reader<'_>, set: &str, missing: &[&str; 2]) {

@@ -96,19 +96,11 @@ mod tests {
     fn the_library_finds_its_sender_in_either_family() {
         for name in ["EMAIL_FROM", "DEFAULT_FROM_EMAIL"] {
             let variables = Variables::from_iter([(name, "a@b.test")]);
-            assert_eq!(
-                default_sender_from(&variables).expect("no fault"),
-                "a@b.test"
-            );
+            assert_eq!(default_sender_from(&variables).expect("no fault"), "a@b.test");
         }
         let development = Variables::from_iter([("APP_ENV", "development")]);
-        assert_eq!(
-            default_sender_from(&development).expect("no fault"),
-            "noreply@local.test"
-        );
-        let text = default_sender_from(&Variables::default())
-            .expect_err("a fault")
-            .to_string();
+        assert_eq!(default_sender_from(&development).expect("no fault"), "noreply@local.test");
+        let text = default_sender_from(&Variables::default()).expect_err("a fault").to_string();
         assert!(text.starts_with("EMAIL_FROM: required"), "{text}");
     }
 }

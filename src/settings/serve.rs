@@ -43,12 +43,6 @@ impl Settings {
         let database = Database::read(reader);
         let sender = sender::read(reader, environment);
         let worker = Worker::read(reader);
-        Some(Self {
-            profile: profile?,
-            http,
-            database: database?,
-            sender: sender?,
-            worker,
-        })
+        Some(Self { profile: profile?, http, database: database?, sender: sender?, worker })
     }
 }

@@ -13,9 +13,7 @@ pub struct Variables(BTreeMap<String, OsString>);
 impl Variables {
     /// Reads the environment of this process.
     pub fn from_process() -> Self {
-        known::names()
-            .filter_map(|name| process_variable(&name).map(|value| (name, value)))
-            .collect()
+        known::names().filter_map(|name| process_variable(&name).map(|value| (name, value))).collect()
     }
 
     /// Takes over a value unless there is one, be it empty: an empty variable switches off a line
@@ -37,10 +35,7 @@ impl Variables {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that reads the environment"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn process_variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
@@ -49,11 +44,7 @@ fn process_variable(name: &str) -> Option<OsString> {
 impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Variables {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let pairs = pairs.into_iter();
-        Self(
-            pairs
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        )
+        Self(pairs.map(|(name, value)| (name.into(), value.into())).collect())
     }
 }
 

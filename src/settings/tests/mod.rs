@@ -22,9 +22,7 @@ const PRODUCTION: [Pair<'_>; 4] = [
 
 /// A base with changes; an empty value takes a variable away.
 fn with(base: &[Pair<'_>], changes: &[Pair<'_>]) -> Variables {
-    let unchanged = base
-        .iter()
-        .filter(|(name, _)| changes.iter().all(|(other, _)| other != name));
+    let unchanged = base.iter().filter(|(name, _)| changes.iter().all(|(other, _)| other != name));
     unchanged.chain(changes).copied().collect()
 }
 
@@ -38,10 +36,7 @@ fn staging(changes: &[Pair<'_>]) -> Result<Settings, Faults> {
 }
 
 fn development(changes: &[Pair<'_>]) -> Result<Settings, Faults> {
-    let base = [
-        ("APP_ENV", "development"),
-        ("DATABASE_URL", "postgres://localhost/mail"),
-    ];
+    let base = [("APP_ENV", "development"), ("DATABASE_URL", "postgres://localhost/mail")];
     Settings::from_variables(&with(&base, changes))
 }
 

@@ -15,10 +15,7 @@ fn production_is_what_an_unset_app_env_means() {
 
 #[test]
 fn the_other_environments_are_named() {
-    assert!(matches!(
-        staging(&[]).expect("no fault").profile,
-        Profile::Staging { .. }
-    ));
+    assert!(matches!(staging(&[]).expect("no fault").profile, Profile::Staging { .. }));
     let settings = development(&[]).expect("no fault");
     assert!(settings.profile.is_development());
     assert!(settings.profile.jwt().is_none());
@@ -30,31 +27,18 @@ fn a_misspelt_environment_is_the_only_fault() {
     for value in ["dev-ish", "prod", "Production", "dev"] {
         let (names, text) = only_fault(Settings::from_variables(&with(
             &[],
-            &[
-                ("APP_ENV", value),
-                ("DATABASE_URL", "postgres://db.test/mail"),
-            ],
+            &[("APP_ENV", value), ("DATABASE_URL", "postgres://db.test/mail")],
         )));
         assert_eq!(names, "APP_ENV");
-        assert!(
-            text.contains("development, staging or production"),
-            "{text}"
-        );
+        assert!(text.contains("development, staging or production"), "{text}");
     }
 }
 
 #[test]
 fn every_fault_is_found_at_once() {
     let faults = Settings::from_variables(&Variables::default()).expect_err("a fault");
-    let names: Vec<&str> = faults
-        .iter()
-        .flat_map(|fault| fault.names())
-        .map(String::as_str)
-        .collect();
-    assert_eq!(
-        names,
-        ["SMTP_HOST", "JWT_SECRET", "DATABASE_URL", "EMAIL_FROM"]
-    );
+    let names: Vec<&str> = faults.iter().flat_map(|fault| fault.names()).map(String::as_str).collect();
+    assert_eq!(names, ["SMTP_HOST", "JWT_SECRET", "DATABASE_URL", "EMAIL_FROM"]);
     assert_eq!(faults.to_string().lines().count(), 4);
 
     let faults = production(&[
@@ -83,10 +67,7 @@ fn what_is_required_outside_development_is_named() {
 #[test]
 fn a_weak_key_is_refused_in_staging_too() {
     for key in ["changeme", "secret", "short-but-random-x9", &"a".repeat(64)] {
-        for result in [
-            production(&[("JWT_SECRET", key)]),
-            staging(&[("JWT_SECRET", key)]),
-        ] {
+        for result in [production(&[("JWT_SECRET", key)]), staging(&[("JWT_SECRET", key)])] {
             let (names, text) = only_fault(result);
             assert_eq!(names, "JWT_SECRET");
             assert!(!text.contains(key), "{text}");
@@ -98,20 +79,11 @@ fn a_weak_key_is_refused_in_staging_too() {
 fn commands_read_no_more_than_they_need() {
     let database = Variables::from_iter([("DATABASE_URL", "postgresql://db.test/mail")]);
     let database = Database::from_variables(&database).expect("no fault");
-    assert_eq!(
-        (database.api_connections, database.worker_connections),
-        (10, 4)
-    );
-    assert_eq!(
-        only_fault(Database::from_variables(&Variables::default())).0,
-        "DATABASE_URL"
-    );
+    assert_eq!((database.api_connections, database.worker_connections), (10, 4));
+    assert_eq!(only_fault(Database::from_variables(&Variables::default())).0, "DATABASE_URL");
 
     assert!(JwtKey::from_variables(&Variables::from_iter([("JWT_SECRET", super::KEY)])).is_ok());
-    assert_eq!(
-        only_fault(JwtKey::from_variables(&Variables::default())).0,
-        "JWT_SECRET"
-    );
+    assert_eq!(only_fault(JwtKey::from_variables(&Variables::default())).0, "JWT_SECRET");
 }
 
 #[test]
@@ -120,26 +92,15 @@ fn the_api_listens_on_this_machine_in_development_and_for_all_elsewhere() {
         (development as fn(&_) -> _, &[], "127.0.0.1:8000"),
         (staging, &[], "0.0.0.0:8000"),
         (production, &[], "0.0.0.0:8000"),
-        (
-            development,
-            &[("HTTP_HOST", "0.0.0.0"), ("HTTP_PORT", "0")],
-            "0.0.0.0:0",
-        ),
+        (development, &[("HTTP_HOST", "0.0.0.0"), ("HTTP_PORT", "0")], "0.0.0.0:0"),
         (production, &[("HTTP_HOST", "localhost")], "127.0.0.1:8000"),
-        (
-            production,
-            &[("HTTP_HOST", "[::1]"), ("HTTP_PORT", "9")],
-            "[::1]:9",
-        ),
+        (production, &[("HTTP_HOST", "[::1]"), ("HTTP_PORT", "9")], "[::1]:9"),
     ];
     for (read, changes, expected) in cases {
         let settings: Settings = read(changes).expect("no fault");
         assert_eq!(settings.http.to_string(), expected);
     }
-    assert_eq!(
-        only_fault(production(&[("HTTP_HOST", "api.test")])).0,
-        "HTTP_HOST"
-    );
+    assert_eq!(only_fault(production(&[("HTTP_HOST", "api.test")])).0, "HTTP_HOST");
 }
 
 #[test]
@@ -158,10 +119,7 @@ fn a_value_that_is_not_text_is_a_fault() {
     let odd = [("SMTP_PORT", OsString::from_vec(vec![b'2', 0xff]))];
     let variables = pairs.into_iter().chain(odd).collect();
     let (names, text) = only_fault(Settings::from_variables(&variables));
-    assert_eq!(
-        (names.as_str(), text.as_str()),
-        ("SMTP_PORT", "is not UTF-8 text")
-    );
+    assert_eq!((names.as_str(), text.as_str()), ("SMTP_PORT", "is not UTF-8 text"));
 }
 
 #[test]
@@ -176,7 +134,6 @@ fn production_takes_a_plain_relay_on_this_machine_only() {
         assert_eq!(names, "SMTP_TLS, EMAIL_USE_TLS, EMAIL_USE_SSL");
         assert!(text.contains("in clear"), "{text}");
     }
-    let catcher =
-        staging(&[("SMTP_HOST", "maildev"), plain, ("SMTP_PORT", "1025")]).expect("no fault");
+    let catcher = staging(&[("SMTP_HOST", "maildev"), plain, ("SMTP_PORT", "1025")]).expect("no fault");
     assert_eq!(catcher.profile.relay().tls, Tls::None);
 }

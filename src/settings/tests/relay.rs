@@ -16,29 +16,16 @@ fn what_is_unsaid_follows_from_what_is_said() {
         (&[("SMTP_PORT", "465")], (Tls::Implicit, 465)),
         (&[("SMTP_PORT", "2525")], (Tls::StartTls, 2525)),
         (&[("SMTP_TLS", "implicit")], (Tls::Implicit, 465)),
-        (
-            &[("SMTP_TLS", "StartTLS"), ("SMTP_PORT", "465")],
-            (Tls::StartTls, 465),
-        ),
+        (&[("SMTP_TLS", "StartTLS"), ("SMTP_PORT", "465")], (Tls::StartTls, 465)),
         (&[("SMTP_HOST", "localhost")], (Tls::None, 25)),
-        (
-            &[("SMTP_HOST", "127.0.0.1"), ("SMTP_PORT", "465")],
-            (Tls::Implicit, 465),
-        ),
+        (&[("SMTP_HOST", "127.0.0.1"), ("SMTP_PORT", "465")], (Tls::Implicit, 465)),
         (&[("EMAIL_USE_SSL", "True")], (Tls::Implicit, 465)),
-        (
-            &[("EMAIL_USE_TLS", "1"), ("EMAIL_USE_SSL", "off")],
-            (Tls::StartTls, 587),
-        ),
+        (&[("EMAIL_USE_TLS", "1"), ("EMAIL_USE_SSL", "off")], (Tls::StartTls, 587)),
         (&[("EMAIL_USE_SSL", "False")], (Tls::StartTls, 587)),
     ];
     for (changes, expected) in cases {
         for settings in [production(changes), staging(changes)] {
-            assert_eq!(
-                tls_and_port(settings.expect("no fault").profile.relay()),
-                expected,
-                "{changes:?}"
-            );
+            assert_eq!(tls_and_port(settings.expect("no fault").profile.relay()), expected, "{changes:?}");
         }
     }
 }
@@ -48,21 +35,9 @@ fn development_assumes_a_mail_catcher() {
     let cases: [(&[Pair<'_>], &str, _); 6] = [
         (&[], "127.0.0.1", (Tls::None, 1025)),
         (&[("SMTP_HOST", "maildev")], "maildev", (Tls::None, 1025)),
-        (
-            &[("EMAIL_HOST", "maildev"), ("EMAIL_PORT", "25")],
-            "maildev",
-            (Tls::None, 25),
-        ),
-        (
-            &[("SMTP_HOST", "a.test"), ("SMTP_PORT", "465")],
-            "a.test",
-            (Tls::Implicit, 465),
-        ),
-        (
-            &[("SMTP_HOST", "a.test"), ("SMTP_TLS", "starttls")],
-            "a.test",
-            (Tls::StartTls, 587),
-        ),
+        (&[("EMAIL_HOST", "maildev"), ("EMAIL_PORT", "25")], "maildev", (Tls::None, 25)),
+        (&[("SMTP_HOST", "a.test"), ("SMTP_PORT", "465")], "a.test", (Tls::Implicit, 465)),
+        (&[("SMTP_HOST", "a.test"), ("SMTP_TLS", "starttls")], "a.test", (Tls::StartTls, 587)),
         (&[("SMTP_PORT", "2525")], "127.0.0.1", (Tls::None, 2525)),
     ];
     for (changes, host, expected) in cases {
@@ -76,19 +51,10 @@ fn development_assumes_a_mail_catcher() {
 fn a_login_is_not_sent_in_clear_by_default_even_in_development() {
     let [username, password] = LOGIN;
     let relay = |changes: &[Pair<'_>]| development(changes).expect("no fault").profile.relay().tls;
-    assert_eq!(
-        relay(&[("SMTP_HOST", "relay.test"), username, password]),
-        Tls::StartTls
-    );
-    assert_eq!(
-        relay(&[("SMTP_HOST", "localhost"), username, password]),
-        Tls::None
-    );
+    assert_eq!(relay(&[("SMTP_HOST", "relay.test"), username, password]), Tls::StartTls);
+    assert_eq!(relay(&[("SMTP_HOST", "localhost"), username, password]), Tls::None);
     let plain = ("SMTP_TLS", "none");
-    assert_eq!(
-        relay(&[("SMTP_HOST", "relay.test"), plain, username, password]),
-        Tls::None
-    );
+    assert_eq!(relay(&[("SMTP_HOST", "relay.test"), plain, username, password]), Tls::None);
 }
 
 #[test]
@@ -117,10 +83,7 @@ fn either_family_is_enough() {
     ]);
     let settings = settings.expect("no fault");
     let relay = settings.profile.relay();
-    assert_eq!(
-        (relay.host.as_str(), tls_and_port(relay)),
-        ("relay.test", (Tls::StartTls, 2525))
-    );
+    assert_eq!((relay.host.as_str(), tls_and_port(relay)), ("relay.test", (Tls::StartTls, 2525)));
     assert!(relay.credentials.is_some());
     assert_eq!(settings.sender, "Acme <a@acme.test>");
 }
@@ -132,12 +95,7 @@ const PAIRS: [(&str, &str, &str, &str); 6] = [
     ("SMTP_USERNAME", "EMAIL_HOST_USER", "hunter1", "hunter2"),
     ("SMTP_PASSWORD", "EMAIL_HOST_PASSWORD", "hunter1", "hunter2"),
     ("SMTP_TLS", "EMAIL_USE_SSL", "starttls", "True"),
-    (
-        "EMAIL_FROM",
-        "DEFAULT_FROM_EMAIL",
-        "a@acme.test",
-        "b@acme.test",
-    ),
+    ("EMAIL_FROM", "DEFAULT_FROM_EMAIL", "a@acme.test", "b@acme.test"),
 ];
 
 #[test]
@@ -150,21 +108,14 @@ fn families_that_disagree_are_both_named() {
         assert_eq!(names, format!("{ours}, {django}"));
         assert!(!text.contains("hunter"), "{text}");
     }
-    let (names, _) = only_fault(production(&[
-        ("SMTP_TLS", "implicit"),
-        ("EMAIL_USE_TLS", "yes"),
-    ]));
+    let (names, _) = only_fault(production(&[("SMTP_TLS", "implicit"), ("EMAIL_USE_TLS", "yes")]));
     assert_eq!(names, "SMTP_TLS, EMAIL_USE_TLS");
 }
 
 #[test]
 fn families_that_agree_are_fine() {
     for (ours, django, one, _) in PAIRS {
-        let same = if django == "EMAIL_USE_SSL" {
-            "False"
-        } else {
-            one
-        };
+        let same = if django == "EMAIL_USE_SSL" { "False" } else { one };
         let mut changes = LOGIN.to_vec();
         changes.retain(|(name, _)| *name != ours);
         changes.extend([(ours, one), (django, same)]);
@@ -176,23 +127,14 @@ fn families_that_agree_are_fine() {
 #[test]
 fn djangos_two_flags_exclude_each_other() {
     for yes in ["True", "true", "1", "yes", "on", "T"] {
-        let (names, _) = only_fault(production(&[
-            ("EMAIL_USE_TLS", yes),
-            ("EMAIL_USE_SSL", yes),
-        ]));
+        let (names, _) = only_fault(production(&[("EMAIL_USE_TLS", yes), ("EMAIL_USE_SSL", yes)]));
         assert_eq!(names, "EMAIL_USE_TLS, EMAIL_USE_SSL");
     }
     for no in ["False", "0", "no", "OFF", "f"] {
         let settings = production(&[("EMAIL_USE_TLS", no), ("EMAIL_USE_SSL", "True")]);
-        assert_eq!(
-            settings.expect("no fault").profile.relay().tls,
-            Tls::Implicit
-        );
+        assert_eq!(settings.expect("no fault").profile.relay().tls, Tls::Implicit);
     }
-    assert_eq!(
-        only_fault(production(&[("EMAIL_USE_TLS", "maybe")])).0,
-        "EMAIL_USE_TLS"
-    );
+    assert_eq!(only_fault(production(&[("EMAIL_USE_TLS", "maybe")])).0, "EMAIL_USE_TLS");
 }
 
 #[test]
@@ -213,10 +155,7 @@ fn a_login_has_two_halves() {
 #[test]
 fn a_login_without_a_server_is_refused_in_development() {
     assert_eq!(only_fault(development(&LOGIN)).0, "SMTP_HOST");
-    assert_eq!(
-        only_fault(development(&[("SMTP_TLS", "starttls")])).0,
-        "SMTP_HOST"
-    );
+    assert_eq!(only_fault(development(&[("SMTP_TLS", "starttls")])).0, "SMTP_HOST");
     assert!(development(&[("EMAIL_USE_TLS", "False")]).is_ok());
 }
 

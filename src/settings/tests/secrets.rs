@@ -26,21 +26,13 @@ fn one_line_end_of_a_file_is_trimmed_and_nothing_else() {
         ("\nhunter2\n", "\nhunter2"),
     ];
     for (content, expected) in cases {
-        assert_eq!(
-            read(content.as_bytes()).as_deref(),
-            Some(expected),
-            "{content:?}"
-        );
+        assert_eq!(read(content.as_bytes()).as_deref(), Some(expected), "{content:?}");
     }
 }
 
 #[test]
 fn every_secret_can_be_a_file() {
-    let secrets: Vec<&str> = KNOWN
-        .iter()
-        .filter(|known| known.secret)
-        .map(|known| known.name)
-        .collect();
+    let secrets: Vec<&str> = KNOWN.iter().filter(|known| known.secret).map(|known| known.name).collect();
     let expected = [
         "SMTP_USERNAME",
         "SMTP_PASSWORD",
@@ -56,10 +48,8 @@ fn every_secret_can_be_a_file() {
     let key = folder.file("jwt_secret.txt", KEY.as_bytes());
     let user = folder.file("email_user.txt", b"me\r\n");
     let pass = folder.file("email_pass.txt", b"hunter2\n");
-    let families = [
-        ("SMTP_USERNAME_FILE", "SMTP_PASSWORD_FILE"),
-        ("EMAIL_HOST_USER_FILE", "EMAIL_HOST_PASSWORD_FILE"),
-    ];
+    let families =
+        [("SMTP_USERNAME_FILE", "SMTP_PASSWORD_FILE"), ("EMAIL_HOST_USER_FILE", "EMAIL_HOST_PASSWORD_FILE")];
     for (username, password) in families {
         let settings = production(&[
             ("DATABASE_URL", ""),
@@ -70,20 +60,9 @@ fn every_secret_can_be_a_file() {
             (password, &pass),
         ]);
         let settings = settings.expect("no fault");
-        assert_eq!(
-            settings.database.url.expose_secret(),
-            "postgres://db.test/mail"
-        );
-        assert_eq!(
-            settings.profile.jwt().map(JwtKey::bytes),
-            Some(KEY.as_bytes())
-        );
-        let login = settings
-            .profile
-            .relay()
-            .credentials
-            .clone()
-            .expect("no fault");
+        assert_eq!(settings.database.url.expose_secret(), "postgres://db.test/mail");
+        assert_eq!(settings.profile.jwt().map(JwtKey::bytes), Some(KEY.as_bytes()));
+        let login = settings.profile.relay().credentials.clone().expect("no fault");
         assert_eq!(login.username.expose_secret(), "me");
         assert_eq!(login.password.expose_secret(), "hunter2");
     }
@@ -99,10 +78,7 @@ fn a_secret_and_its_file_are_both_named() {
         let mut reader = Reader::new(&variables);
         assert!(reader.secret(name).is_none());
         let text = reader.finish(Some(())).expect_err("a fault").to_string();
-        assert!(
-            text.starts_with(&format!("{name}, {file}: both are set")),
-            "{text}"
-        );
+        assert!(text.starts_with(&format!("{name}, {file}: both are set")), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
     // An empty one is unset.
@@ -120,16 +96,10 @@ fn a_file_that_cannot_be_read_is_named_and_its_content_is_not() {
         (folder.0.display().to_string(), "cannot be read"),
         (folder.file("empty", b"\n"), "is empty"),
         (folder.file("binary", b"hunter2\xff"), "is not UTF-8"),
-        (
-            folder.file("large", large.as_bytes()),
-            "is larger than 64 KiB",
-        ),
+        (folder.file("large", large.as_bytes()), "is larger than 64 KiB"),
     ];
     for (path, problem) in cases {
-        let (names, text) = only_fault(production(&[
-            ("JWT_SECRET", ""),
-            ("JWT_SECRET_FILE", &path),
-        ]));
+        let (names, text) = only_fault(production(&[("JWT_SECRET", ""), ("JWT_SECRET_FILE", &path)]));
         assert_eq!(names, "JWT_SECRET_FILE");
         assert!(text.contains(problem), "{text}");
         assert!(text.contains(&path.replace('\n', "\\n")), "{text}");
@@ -165,14 +135,8 @@ fn debug_prints_no_secret() {
         login[0],
         login[1],
     ]);
-    for text in [
-        format!("{variables:?}"),
-        format!("{settings:#?}"),
-        format!("{:#?}", dev.expect("no fault")),
-    ] {
-        assert!(
-            !text.contains("hunter") && !text.contains(&KEY[..8]),
-            "{text}"
-        );
+    for text in [format!("{variables:?}"), format!("{settings:#?}"), format!("{:#?}", dev.expect("no fault"))]
+    {
+        assert!(!text.contains("hunter") && !text.contains(&KEY[..8]), "{text}");
     }
 }

@@ -8,13 +8,7 @@ use super::{Pair, only_fault, production};
 fn the_defaults_are_those_of_the_design() {
     let worker = production(&[]).expect("no fault").worker;
     assert_eq!(worker.concurrency, 16);
-    let seconds = [
-        worker.poll,
-        worker.lease,
-        worker.heartbeat,
-        worker.session_expiry,
-        worker.grace,
-    ];
+    let seconds = [worker.poll, worker.lease, worker.heartbeat, worker.session_expiry, worker.grace];
     assert_eq!(seconds, [1, 120, 5, 30, 30].map(Duration::from_secs));
 }
 
@@ -57,22 +51,10 @@ fn what_is_out_of_bounds_is_named() {
 #[test]
 fn settings_that_fight_are_both_named() {
     let cases: [(&[Pair<'_>], &str); 4] = [
-        (
-            &[("WORKER_HEARTBEAT", "15s")],
-            "WORKER_HEARTBEAT, WORKER_SESSION_EXPIRY",
-        ),
-        (
-            &[("WORKER_SESSION_EXPIRY", "10s")],
-            "WORKER_HEARTBEAT, WORKER_SESSION_EXPIRY",
-        ),
+        (&[("WORKER_HEARTBEAT", "15s")], "WORKER_HEARTBEAT, WORKER_SESSION_EXPIRY"),
+        (&[("WORKER_SESSION_EXPIRY", "10s")], "WORKER_HEARTBEAT, WORKER_SESSION_EXPIRY"),
         (&[("WORKER_POLL", "61s")], "WORKER_LEASE, WORKER_POLL"),
-        (
-            &[
-                ("WORKER_HEARTBEAT", "61s"),
-                ("WORKER_SESSION_EXPIRY", "10m"),
-            ],
-            "WORKER_LEASE, WORKER_HEARTBEAT",
-        ),
+        (&[("WORKER_HEARTBEAT", "61s"), ("WORKER_SESSION_EXPIRY", "10m")], "WORKER_LEASE, WORKER_HEARTBEAT"),
     ];
     for (changes, expected) in cases {
         assert_eq!(only_fault(production(changes)).0, expected);

@@ -101,8 +101,8 @@ impl SmtpTransport {
     ) -> Result<(Slot, Connection), Failure> {
         let mut slot = self.pool.slot().await;
         let mut connection = match self.greet(&mut slot, parcel).await? {
-            Greeted::Ready(connection) => connection,
-            Greeted::Stale => {
+            Some(connection) => connection,
+            None => {
                 let mut connection = self.connect().await?;
                 let answer = connection.envelope(parcel).await;
                 self.keep_if_refused(connection, answer)?
@@ -116,16 +116,16 @@ impl SmtpTransport {
         Ok((slot, connection))
     }
 
-    /// MAIL and RCPT on a connection that is open already. That the server gave it up while it
+    /// MAIL and RCPT on a connection that is open already; none when there is none. That the server gave it up while it
     /// idled is no fault of this mail's, and costs it nothing.
-    async fn greet(&self, slot: &mut Slot, parcel: Parcel<'_>) -> Result<Greeted, Failure> {
-        let Some((mut connection, idled)) = slot.idle.take() else { return Ok(Greeted::Stale) };
+    async fn greet(&self, slot: &mut Slot, parcel: Parcel<'_>) -> Result<Option<Connection>, Failure> {
+        let Some((mut connection, idled)) = slot.idle.take() else { return Ok(None) };
         if idled > pool::DOUBTED_AFTER && connection.noop().await.is_err() {
-            return Ok(Greeted::Stale);
+            return Ok(None);
         }
         match connection.envelope(parcel).await {
-            Err(failure) if failure.is_stale_connection() => Ok(Greeted::Stale),
-            answer => self.keep_if_refused(connection, answer).map(Greeted::Ready),
+            Err(failure) if failure.is_stale_connection() => Ok(None),
+            answer => self.keep_if_refused(connection, answer).map(Some),
         }
     }
 
@@ -205,11 +205,6 @@ impl SmtpTransport {
             connection.quit().await;
         }
     }
-}
-
-enum Greeted {
-    Ready(Connection),
-    Stale,
 }
 
 impl fmt::Debug for SmtpTransport {

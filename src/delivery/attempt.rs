@@ -1,0 +1,147 @@
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::LeaseGate;
+use super::verdict::verdict;
+use super::worker::Worker;
+use crate::email::StoredEmail;
+use crate::outbox::{Action, ClaimedDelivery, Final, Settlement};
+use crate::transport::{Outcome, Parcel, Report, Stage};
+
+/// One attempt, over, with what its log line says.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) settlement: Settlement,
+    pub(super) attempt: i16,
+    pub(super) domain: String,
+    pub(super) took: Duration,
+}
+
+/// The two moments at which mail in flight is given up.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stops {
+    /// What has not come to its last byte stops.
+    pub(super) hurry: CancellationToken,
+    /// What awaits the reply to its last byte stops too: nobody will know.
+    pub(super) abandon: CancellationToken,
+}
+
+impl Worker {
+    /// Start, perform, decide: one claimed delivery becomes one settlement, whatever happens.
+    pub(super) async fn attempt(
+        &self,
+        delivery: ClaimedDelivery,
+        email: Option<&StoredEmail>,
+        stops: &Stops,
+    ) -> Ended {
+        let begun = Instant::now();
+        let _renewed = self.in_flight.enter(&delivery);
+        if delivery.expired {
+            return self.ended(&delivery, begun, Action::Finish(Final::Failed, "expired"), None);
+        }
+        // lettre panics on some inputs; one such mail must not take its neighbours along.
+        let outcome = AssertUnwindSafe(self.perform(&delivery, email, stops)).catch_unwind().await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            tracing::error!(email = %delivery.id, "an attempt panicked");
+            Outcome::Retry(Report::new(Stage::Render, "the attempt panicked"), None)
+        });
+        if let Some(pause) = self.cool_off.note(&outcome, Instant::now()) {
+            let stage = report(&outcome).map(|r| r.stage.as_str());
+            let code = report(&outcome).and_then(|r| r.code);
+            tracing::error!(
+                transport = self.transport.name(),
+                stage,
+                code,
+                pause_s = pause.as_secs(),
+                "the way out cannot be used; mail waits, `facteur check` tells why"
+            );
+        }
+        let action = verdict(&outcome, &delivery, self.policy);
+        self.ended(&delivery, begun, action, report(&outcome))
+    }
+
+    async fn perform(
+        &self,
+        delivery: &ClaimedDelivery,
+        email: Option<&StoredEmail>,
+        stops: &Stops,
+    ) -> Outcome {
+        let unrenderable = |why: String| Outcome::Reject(Report::new(Stage::Render, why));
+        let Some(email) = email else { return unrenderable("the stored e-mail cannot be read".into()) };
+        let message = match email.render() {
+            Ok(message) => message,
+            Err(error) => return unrenderable(error.to_string()),
+        };
+        let parcel = Parcel { from: email.from.address.as_str(), to: &delivery.recipient, message: &message };
+        let gate = LeaseGate { outbox: &self.outbox, delivery, pulse: &self.pulse, hurry: &stops.hurry };
+        tokio::select! {
+            biased;
+            outcome = self.transport.send(parcel, &gate) => outcome,
+            () = stops.abandon.cancelled() => {
+                Outcome::Unknown(Report::new(Stage::EndOfData, "stopped while the reply was awaited"))
+            }
+        }
+    }
+
+    fn ended(
+        &self,
+        delivery: &ClaimedDelivery,
+        begun: Instant,
+        action: Action,
+        report: Option<&Report>,
+    ) -> Ended {
+        Ended {
+            settlement: Settlement {
+                id: delivery.id,
+                token: delivery.token,
+                action,
+                transport: report.map(|_| self.transport.name().to_owned()),
+                stage: report.map(|r| r.stage.as_str()),
+                code: report.and_then(|r| r.code),
+                detail: report.map(|r| r.text.clone()),
+            },
+            attempt: delivery.attempt,
+            domain: domain(delivery),
+            took: begun.elapsed(),
+        }
+    }
+}
+
+impl Ended {
+    /// Claimed, and could not be read: nothing was tried.
+    pub(super) fn unread(delivery: &ClaimedDelivery) -> Self {
+        Self {
+            settlement: Settlement {
+                id: delivery.id,
+                token: delivery.token,
+                action: Action::Requeue { after: Duration::ZERO, counted: false },
+                transport: None,
+                stage: None,
+                code: None,
+                detail: None,
+            },
+            attempt: delivery.attempt,
+            domain: domain(delivery),
+            took: Duration::ZERO,
+        }
+    }
+}
+
+/// The one part of an address that a log may show.
+fn domain(delivery: &ClaimedDelivery) -> String {
+    delivery.recipient.rsplit('@').next().unwrap_or_default().to_owned()
+}
+
+fn report(outcome: &Outcome) -> Option<&Report> {
+    match outcome {
+        Outcome::Sent(report)
+        | Outcome::Retry(report, _)
+        | Outcome::Reject(report)
+        | Outcome::Unusable(report)
+        | Outcome::Unknown(report) => Some(report),
+        Outcome::Interrupted => None,
+    }
+}

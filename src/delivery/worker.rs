@@ -1,0 +1,317 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::RetryPolicy;
+use super::attempt::{Ended, Stops};
+use super::cool_off::CoolOff;
+use super::in_flight::InFlight;
+use super::pulse::Pulse;
+use crate::outbox::{ClaimedDelivery, Outbox, OutboxError, Payloads, SessionId};
+use crate::settings;
+use crate::transport::Transport;
+
+/// How long a claim waits for more than half of the slots to be free, so that claims come in batches.
+const GATHER: Duration = Duration::from_millis(5);
+/// No more is claimed while so many outcomes wait for the database.
+const MAX_UNWRITTEN: usize = 500;
+/// How long before the end of the grace period mail that has not come to its last byte is given up.
+const HURRY_BEFORE_END: Duration = Duration::from_secs(5);
+const REAP_EVERY: Duration = Duration::from_secs(5);
+const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tick {
+    /// Nothing was due.
+    Idle,
+    /// So many deliveries were attempted and settled.
+    Worked(usize),
+}
+
+/// Takes due deliveries, sends them, writes down what became of them.
+#[derive(Debug)]
+pub struct Worker {
+    pub(super) outbox: Outbox,
+    pub(super) transport: Transport,
+    pub(super) policy: RetryPolicy,
+    pub(super) session: SessionId,
+    pub(super) pulse: Pulse,
+    pub(super) cool_off: CoolOff,
+    pub(super) in_flight: InFlight,
+    /// Outcomes that are known and not yet in the database.
+    pub(super) unwritten: AtomicUsize,
+    settings: settings::Worker,
+    host: String,
+    turn: AtomicU64,
+}
+
+/// When a worker stops: first it takes nothing more, then it gives up what it has.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// Takes nothing more; what is in flight may end within the grace period.
+    pub begin: CancellationToken,
+    /// The grace period is over, at once.
+    pub now: CancellationToken,
+}
+
+impl Worker {
+    /// A worker over an outbox and one way out. `host` is the name that its session is shown under.
+    pub fn new(
+        outbox: Outbox,
+        transport: Transport,
+        settings: settings::Worker,
+        host: impl Into<String>,
+    ) -> Self {
+        Self {
+            outbox,
+            transport,
+            policy: RetryPolicy,
+            session: SessionId::new(),
+            pulse: Pulse::new(settings.session_expiry, settings.lease),
+            cool_off: CoolOff::default(),
+            in_flight: InFlight::default(),
+            unwritten: AtomicUsize::new(0),
+            settings,
+            host: host.into(),
+            turn: AtomicU64::new(0),
+        }
+    }
+
+    /// One step: takes what is due, as much as may be sent at once, sends it, settles it.
+    ///
+    /// # Errors
+    /// The database cannot be reached. What was claimed comes back by the reaper.
+    pub async fn tick(&self) -> Result<Tick, OutboxError> {
+        if self.pulse.is_due(self.settings.heartbeat, Instant::now()) {
+            self.beat().await?;
+        }
+        let (claimed, payloads) = self.claim(self.settings.concurrency).await?;
+        if claimed.is_empty() {
+            return Ok(Tick::Idle);
+        }
+        let stops = Stops::default();
+        let attempts = claimed.into_iter().map(|delivery| {
+            let email = payloads.get(&delivery.id.email).cloned();
+            let stops = &stops;
+            async move { self.attempt(delivery, email.as_deref(), stops).await }
+        });
+        let ended = futures_util::future::join_all(attempts).await;
+        self.settle_once(&ended).await?;
+        Ok(Tick::Worked(ended.len()))
+    }
+
+    /// Steps until nothing is due; how many deliveries were attempted.
+    ///
+    /// # Errors
+    /// As [`tick`](Self::tick).
+    pub async fn drain(&self) -> Result<usize, OutboxError> {
+        let mut all = 0;
+        while let Tick::Worked(n) = self.tick().await? {
+            all += n;
+        }
+        Ok(all)
+    }
+
+    /// Works until `shutdown`, and ends within the grace period after it.
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        let stops = Stops::default();
+        let (ended, outcomes) = mpsc::unbounded_channel();
+        let settler = tokio::spawn({
+            let worker = Arc::clone(&self);
+            async move { worker.settle_all(outcomes).await }
+        });
+        let upkeep = TaskTracker::new();
+        let retired = CancellationToken::new();
+        upkeep.spawn(Arc::clone(&self).keep_beating(retired.clone()));
+        upkeep.spawn(Arc::clone(&self).keep_house(shutdown.begin.clone()));
+        let in_flight = TaskTracker::new();
+        self.keep_taking(&shutdown, &stops, &in_flight, &ended).await;
+        self.wind_up(&shutdown, &stops, in_flight).await;
+        drop(ended);
+        self.flush(settler, &shutdown).await;
+        retired.cancel();
+        upkeep.close();
+        upkeep.wait().await;
+        if let Err(error) = self.outbox.end_session(self.session).await {
+            tracing::warn!(%error, "the session could not be ended; it expires by itself");
+        }
+    }
+
+    /// Claims and starts attempts until the shutdown begins.
+    async fn keep_taking(
+        self: &Arc<Self>,
+        shutdown: &Shutdown,
+        stops: &Stops,
+        in_flight: &TaskTracker,
+        ended: &mpsc::UnboundedSender<Ended>,
+    ) {
+        let slots = Arc::new(Semaphore::new(self.settings.concurrency));
+        while shutdown.begin.run_until_cancelled(self.ready(&slots)).await.is_some() {
+            let free = slots.available_permits();
+            let taken = match self.claim(free).await {
+                Ok((claimed, payloads)) => self.start(claimed, &payloads, &slots, stops, in_flight, ended),
+                Err(error) => {
+                    tracing::warn!(%error, "nothing could be claimed; trying again");
+                    0
+                }
+            };
+            // Fewer than asked for: the queue is empty until the bell rings or time passes.
+            if taken < free {
+                let pause = timeout(self.settings.poll, self.outbox.woken());
+                shutdown.begin.run_until_cancelled(pause).await;
+            }
+        }
+    }
+
+    /// Resolves when something may be claimed: slots are free, the session is certainly alive,
+    /// outcomes reach the database, and the way out is not being left alone.
+    async fn ready(&self, slots: &Semaphore) {
+        loop {
+            // The semaphore is never closed, and a permit that is dropped at once is free again.
+            drop(slots.acquire().await);
+            let half = u32::try_from(self.settings.concurrency.div_ceil(2)).unwrap_or(u32::MAX);
+            drop(timeout(GATHER, slots.acquire_many(half)).await);
+            let now = Instant::now();
+            if let Some(left) = self.cool_off.left(now) {
+                tokio::time::sleep(left).await;
+            } else if !self.pulse.is_fresh(now) || self.unwritten.load(Ordering::Relaxed) > MAX_UNWRITTEN {
+                tokio::time::sleep(self.settings.poll.min(Duration::from_millis(100))).await;
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Leases what is due and reads it. What cannot be read now goes back, its attempt with it.
+    async fn claim(&self, limit: usize) -> Result<(Vec<ClaimedDelivery>, Payloads), OutboxError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let claimed = self.outbox.claim(self.session, limit, self.settings.lease, turn).await?;
+        let mut ids: Vec<_> = claimed.iter().map(|delivery| delivery.id.email).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.is_empty() {
+            return Ok((claimed, Payloads::new()));
+        }
+        match self.outbox.load(&ids).await {
+            Ok(payloads) => Ok((claimed, payloads)),
+            Err(error) => {
+                let release = claimed.iter().map(Ended::unread).collect::<Vec<_>>();
+                // Should this fail too, the leases end by themselves and the reaper brings them back.
+                self.settle_once(&release).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts an attempt for each claimed delivery; how many.
+    fn start(
+        self: &Arc<Self>,
+        claimed: Vec<ClaimedDelivery>,
+        payloads: &Payloads,
+        slots: &Arc<Semaphore>,
+        stops: &Stops,
+        in_flight: &TaskTracker,
+        ended: &mpsc::UnboundedSender<Ended>,
+    ) -> usize {
+        let taken = claimed.len();
+        for delivery in claimed {
+            let email = payloads.get(&delivery.id.email).cloned();
+            let (worker, stops, ended) = (Arc::clone(self), stops.clone(), ended.clone());
+            let slots = Arc::clone(slots);
+            in_flight.spawn(async move {
+                let _slot = slots.acquire_owned().await;
+                let outcome = worker.attempt(delivery, email.as_deref(), &stops).await;
+                worker.unwritten.fetch_add(1, Ordering::Relaxed);
+                // The settler outlives every sender.
+                let _ = ended.send(outcome);
+            });
+        }
+        taken
+    }
+
+    /// Lets mail in flight end; near the end of the grace period gives up what has not come to its
+    /// last byte, and at the end what awaits its reply.
+    async fn wind_up(&self, shutdown: &Shutdown, stops: &Stops, in_flight: TaskTracker) {
+        if let Err(error) = self.outbox.drain_session(self.session).await {
+            tracing::debug!(%error, "the session could not be marked as draining");
+        }
+        in_flight.close();
+        let hurry_after = self.settings.grace.saturating_sub(HURRY_BEFORE_END);
+        let patient = timeout(hurry_after, in_flight.wait());
+        if !matches!(shutdown.now.run_until_cancelled(patient).await, Some(Ok(()))) {
+            tracing::info!(in_flight = in_flight.len(), "giving up what has not been sent yet");
+            stops.hurry.cancel();
+            let last = timeout(HURRY_BEFORE_END / 2, in_flight.wait());
+            let _ = shutdown.now.run_until_cancelled(last).await;
+            stops.abandon.cancel();
+            in_flight.wait().await;
+        }
+    }
+
+    /// Waits until the last outcomes are written, or the grace period is really over.
+    async fn flush(&self, settler: tokio::task::JoinHandle<()>, shutdown: &Shutdown) {
+        let flushed = timeout(HURRY_BEFORE_END / 2, settler);
+        let flushed = if shutdown.now.is_cancelled() {
+            timeout(Duration::from_millis(500), flushed).await.ok()
+        } else {
+            Some(flushed.await)
+        };
+        if !matches!(flushed, Some(Ok(_))) {
+            let unwritten = self.unwritten.load(Ordering::Relaxed);
+            tracing::error!(
+                unwritten,
+                "outcomes could not be written before the end; those mails may be sent again"
+            );
+        }
+    }
+
+    async fn beat(&self) -> Result<(), OutboxError> {
+        let begun = Instant::now();
+        let settings::Worker { session_expiry, lease, .. } = self.settings;
+        let sending = self.in_flight.older_than(begun, lease / 3);
+        self.outbox.heartbeat(self.session, &self.host, session_expiry, lease, &sending).await?;
+        self.pulse.beat(begun);
+        Ok(())
+    }
+
+    async fn keep_beating(self: Arc<Self>, retired: CancellationToken) {
+        loop {
+            // A heartbeat that hangs is one that did not come.
+            match timeout(self.settings.heartbeat, self.beat()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "no heartbeat"),
+                Err(_) => tracing::warn!("no heartbeat: the database does not answer"),
+            }
+            let pause = tokio::time::sleep(self.settings.heartbeat);
+            if retired.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Takes back what dead workers leased, makes next month's partitions, closes idle connections.
+    async fn keep_house(self: Arc<Self>, stop: CancellationToken) {
+        let mut partitions_made = None::<Instant>;
+        while stop.run_until_cancelled(tokio::time::sleep(REAP_EVERY)).await.is_some() {
+            match self.outbox.reap().await {
+                Ok(reaped) if reaped.requeued > 0 => self.outbox.wake(),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "the reaper could not look"),
+            }
+            self.transport.close_idle().await;
+            if partitions_made.is_none_or(|made| made.elapsed() > PARTITIONS_EVERY) {
+                match self.outbox.ensure_partitions().await {
+                    Ok(()) => partitions_made = Some(Instant::now()),
+                    Err(error) => tracing::warn!(%error, "partitions could not be made; trying again"),
+                }
+            }
+        }
+    }
+}
