@@ -1,1 +1,132 @@
-fn main() {}
+//! The command line: parse, read the settings, run.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use facteur::app::{self, AppError, Parts};
+use facteur::http::{self, Role};
+use facteur::settings::{Database, DevSettings, Faults, JwtKey, Log, Settings, Variables};
+use facteur::telemetry;
+
+/// Facteur, the postman: a mail backend with a durable outbox.
+#[derive(Parser)]
+#[command(name = "facteur", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs everything on this machine for development: API, worker, inbox and, without
+    /// DATABASE_URL, a Postgres of its own
+    #[cfg(feature = "local")]
+    Dev,
+    /// Runs the HTTP API and a worker
+    Serve {
+        /// The API alone; workers run elsewhere
+        #[arg(long)]
+        no_worker: bool,
+    },
+    /// Runs a worker without the API
+    Worker,
+    /// Brings the database schema up to date and ends
+    Migrate,
+    /// Prints a bearer token, signed with JWT_SECRET
+    Token {
+        /// What its bearer may do
+        #[arg(long)]
+        role: RoleName,
+        /// How long it lives, in hours: at most 24 for admin, 720 for system
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
+        hours: u32,
+    },
+    /// Says whether settings, database and relay work; sends nothing
+    Check,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleName {
+    Admin,
+    System,
+}
+
+/// 0 success, 1 failure, 2 usage or settings.
+const FAILURE: u8 = 1;
+const SETTINGS: u8 = 2;
+
+/// Why a command ends without success.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the settings are not right:\n{0}")]
+    Settings(#[from] Faults),
+    #[error(transparent)]
+    Log(#[from] telemetry::TelemetryError),
+    #[error(transparent)]
+    App(#[from] AppError),
+    #[error(transparent)]
+    Token(#[from] http::TokenError),
+    #[error("the runtime does not start: {0}")]
+    Runtime(#[source] std::io::Error),
+}
+
+fn main() -> ExitCode {
+    // clap ends with exit code 2 by itself when it cannot make sense of the command line.
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("facteur: {failure}");
+            let usage = matches!(failure, Failure::Settings(_) | Failure::Log(_) | Failure::Token(_));
+            ExitCode::from(if usage { SETTINGS } else { FAILURE })
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<(), Failure> {
+    let mut variables = Variables::from_process();
+    variables.load_dotenv()?;
+    match command {
+        #[cfg(feature = "local")]
+        Command::Dev => {
+            let settings = DevSettings::from_variables(&variables)?;
+            start(&variables, app::dev(settings))
+        }
+        Command::Serve { no_worker } => {
+            let settings = Settings::from_variables(&variables)?;
+            let parts = if *no_worker { Parts::DoorOnly } else { Parts::All };
+            start(&variables, app::serve(&settings, parts))
+        }
+        Command::Worker => {
+            let settings = Settings::from_variables(&variables)?;
+            start(&variables, app::serve(&settings, Parts::WorkerOnly))
+        }
+        Command::Migrate => {
+            let database = Database::from_variables(&variables)?;
+            start(&variables, app::migrate(&database))
+        }
+        Command::Token { role, hours } => token(&variables, *role, *hours),
+        Command::Check => {
+            let settings = Settings::from_variables(&variables)?;
+            start(&variables, app::check(&settings, &mut std::io::stdout()))
+        }
+    }
+}
+
+/// Sets the log up and runs to the end.
+fn start(variables: &Variables, work: impl Future<Output = Result<(), AppError>>) -> Result<(), Failure> {
+    telemetry::init(&Log::from_variables(variables)?)?;
+    let runtime = tokio::runtime::Runtime::new().map_err(Failure::Runtime)?;
+    Ok(runtime.block_on(work)?)
+}
+
+#[expect(clippy::print_stdout, reason = "the token is this command's answer")]
+fn token(variables: &Variables, role: RoleName, hours: u32) -> Result<(), Failure> {
+    let key = JwtKey::from_variables(variables)?;
+    let role = match role {
+        RoleName::Admin => Role::Admin,
+        RoleName::System => Role::System,
+    };
+    let life = time::Duration::hours(i64::from(hours));
+    println!("{}", http::mint(&key, role, life, time::OffsetDateTime::now_utc())?);
+    Ok(())
+}

@@ -20,7 +20,8 @@ use crate::transport::Transport;
 const GATHER: Duration = Duration::from_millis(5);
 /// No more is claimed while so many outcomes wait for the database.
 const MAX_UNWRITTEN: usize = 500;
-/// How long before the end of the grace period mail that has not come to its last byte is given up.
+/// How long before the end of the grace period mail that has not come to its last byte is given
+/// up, unless half of the period is shorter.
 const HURRY_BEFORE_END: Duration = Duration::from_secs(5);
 const REAP_EVERY: Duration = Duration::from_secs(5);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
@@ -81,6 +82,11 @@ impl Worker {
             host: host.into(),
             turn: AtomicU64::new(0),
         }
+    }
+
+    /// The outbox that it works on, over the worker's own pool.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     /// One step: takes what is due, as much as may be sent at once, sends it, settles it.
@@ -243,12 +249,12 @@ impl Worker {
             tracing::debug!(%error, "the session could not be marked as draining");
         }
         in_flight.close();
-        let hurry_after = self.settings.grace.saturating_sub(HURRY_BEFORE_END);
+        let hurry_after = self.settings.grace - self.last_part();
         let patient = timeout(hurry_after, in_flight.wait());
         if !matches!(shutdown.now.run_until_cancelled(patient).await, Some(Ok(()))) {
             tracing::info!(in_flight = in_flight.len(), "giving up what has not been sent yet");
             stops.hurry.cancel();
-            let last = timeout(HURRY_BEFORE_END / 2, in_flight.wait());
+            let last = timeout(self.last_part() / 2, in_flight.wait());
             let _ = shutdown.now.run_until_cancelled(last).await;
             stops.abandon.cancel();
             in_flight.wait().await;
@@ -257,7 +263,7 @@ impl Worker {
 
     /// Waits until the last outcomes are written, or the grace period is really over.
     async fn flush(&self, settler: tokio::task::JoinHandle<()>, shutdown: &Shutdown) {
-        let flushed = timeout(HURRY_BEFORE_END / 2, settler);
+        let flushed = timeout(self.last_part() / 2, settler);
         let flushed = if shutdown.now.is_cancelled() {
             timeout(Duration::from_millis(500), flushed).await.ok()
         } else {
@@ -270,6 +276,11 @@ impl Worker {
                 "outcomes could not be written before the end; those mails may be sent again"
             );
         }
+    }
+
+    /// The part of the grace period in which nothing new is begun.
+    fn last_part(&self) -> Duration {
+        HURRY_BEFORE_END.min(self.settings.grace / 2)
     }
 
     async fn beat(&self) -> Result<(), OutboxError> {

@@ -23,7 +23,7 @@ pub use claim::ClaimedDelivery;
 pub use delivery::{DeliveryId, LeaseToken};
 pub use enqueue::{Enqueued, enqueue};
 pub use payload::Payloads;
-pub use read::{DeliveryView, EmailView};
+pub use read::{DeliveryView, EmailView, Status};
 pub use reap::Reaped;
 pub use schema::migrate;
 pub use session::SessionId;

@@ -114,3 +114,57 @@ impl Outbox {
         Ok(view.collect())
     }
 }
+
+impl Outbox {
+    /// How long the oldest due delivery has been waiting; zero when none is.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn oldest_due(&self) -> Result<std::time::Duration, OutboxError> {
+        let row = sqlx::query!(
+            r#"
+            SELECT coalesce(max(extract(epoch FROM now() - oldest.run_at)), 0)::float8 AS "seconds!"
+            FROM generate_series(0, 3) AS p (priority)
+            CROSS JOIN LATERAL (
+              SELECT run_at FROM facteur.deliveries d
+              WHERE d.state = 'queued' AND d.priority = p.priority::smallint AND d.run_at <= now()
+              ORDER BY run_at LIMIT 1
+            ) oldest
+            "#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(std::time::Duration::try_from_secs_f64(row.seconds).unwrap_or_default())
+    }
+}
+
+/// How a database looks to `facteur check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The server's version.
+    pub server: String,
+    /// Deliveries that wait.
+    pub queued: i64,
+    /// Deliveries that are leased.
+    pub sending: i64,
+}
+
+impl Outbox {
+    /// The server's version and the queue's length.
+    ///
+    /// # Errors
+    /// The database cannot be reached, or has no outbox yet.
+    pub async fn status(&self) -> Result<Status, OutboxError> {
+        let row = sqlx::query!(
+            r#"
+            SELECT current_setting('server_version') AS "server!",
+                   count(*) FILTER (WHERE state = 'queued') AS "queued!",
+                   count(*) FILTER (WHERE state = 'sending') AS "sending!"
+            FROM facteur.deliveries
+            "#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Status { server: row.server, queued: row.queued, sending: row.sending })
+    }
+}

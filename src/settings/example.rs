@@ -83,7 +83,7 @@ fn the_example_shows_the_real_defaults() {
     assert_eq!(database(shown.to_vec()), database(vec![]));
 }
 
-#[cfg(feature = "cli")]
+#[cfg(feature = "server")]
 #[test]
 fn a_copy_of_the_example_is_a_working_development() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example");

@@ -9,7 +9,7 @@
 
 mod database;
 mod dev;
-#[cfg(feature = "cli")]
+#[cfg(feature = "server")]
 mod dotenv;
 mod duration;
 #[cfg(test)]

@@ -18,7 +18,7 @@ impl Variables {
 
     /// Takes over a value unless there is one, be it empty: an empty variable switches off a line
     /// of `.env`.
-    #[cfg(feature = "cli")]
+    #[cfg(feature = "server")]
     pub(super) fn add(&mut self, name: String, value: String) {
         if known::names().any(|known| known == name) {
             self.0.entry(name).or_insert_with(|| value.into());

@@ -1,0 +1,79 @@
+use std::io::Write;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{AppError, pool};
+use crate::outbox::Outbox;
+use crate::settings::Settings;
+use crate::transport::{Transport, smtp::SmtpTransport};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Says of settings, database and relay whether they work; sends nothing.
+///
+/// # Errors
+/// One of them does not; which and why is on `out`.
+pub async fn check(settings: &Settings, out: &mut impl Write) -> Result<(), AppError> {
+    let mut say = |good: bool, what: &str, text: &str| {
+        let mark = if good { "ok  " } else { "FAIL" };
+        // A closed pipe is no reason to stop checking: the exit code still tells.
+        let _ = writeln!(out, "{mark}  {what:<9} {text}");
+        good
+    };
+    let mut good = say(true, "settings", environment(settings));
+    good &= match database(settings).await {
+        Ok(text) => say(true, "database", &text),
+        Err(text) => say(false, "database", &text),
+    };
+    good &= match relay(settings).await {
+        Ok(text) => say(true, "relay", &text),
+        Err(text) => say(false, "relay", &text),
+    };
+    if good { Ok(()) } else { Err(AppError::Check) }
+}
+
+fn environment(settings: &Settings) -> &'static str {
+    use crate::settings::Profile;
+    match settings.profile {
+        Profile::Development { .. } => "development: no token asked for, any relay",
+        Profile::Staging { .. } => "staging: tokens asked for, any relay",
+        Profile::Production { .. } => "production: tokens asked for, TLS to the relay",
+    }
+}
+
+async fn database(settings: &Settings) -> Result<String, String> {
+    let pool = pool(&settings.database, 1).map_err(|e| e.to_string())?;
+    let outbox = Outbox::new(pool);
+    match timeout(PATIENCE, outbox.status()).await {
+        Err(_) => Err("no answer in 10 s; is DATABASE_URL right?".into()),
+        Ok(Err(error)) => {
+            Err(format!("{error}; is Postgres running, is DATABASE_URL right, was `facteur migrate` run?"))
+        }
+        Ok(Ok(status)) => Ok(format!(
+            "Postgres {}, {} waiting, {} being sent",
+            status.server, status.queued, status.sending
+        )),
+    }
+}
+
+async fn relay(settings: &Settings) -> Result<String, String> {
+    let relay = settings.profile.relay();
+    let transport = SmtpTransport::new(relay).map_err(|e| e.to_string())?;
+    let transport = Transport::Smtp(transport);
+    match transport.check().await {
+        Ok(()) => {
+            let login = if relay.credentials.is_some() { "logged in" } else { "reached, no login set" };
+            Ok(format!("{}: {login}, TLS: {:?}", transport.name(), relay.tls))
+        }
+        Err(report) => {
+            let code = report.code.map(|code| format!("{code} ")).unwrap_or_default();
+            Err(format!(
+                "{}: {} failed: {code}{}",
+                transport.name(),
+                report.stage,
+                report.text.escape_debug()
+            ))
+        }
+    }
+}

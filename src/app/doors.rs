@@ -1,0 +1,70 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::AppError;
+
+/// Connections that are kept open without a request do not hold the end up for longer.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(10);
+
+/// The addresses that one door listens on.
+pub(super) struct Door {
+    listeners: Vec<TcpListener>,
+    pub(super) address: SocketAddr,
+}
+
+impl Door {
+    /// Listens on `address`; for 127.0.0.1 on ::1 too where there is one, because `localhost`
+    /// means that first on some systems, Windows among them.
+    pub(super) async fn open(address: SocketAddr, variable: &'static str) -> Result<Self, AppError> {
+        let first = TcpListener::bind(address).await;
+        let first = first.map_err(|source| AppError::Listen { address, variable, source })?;
+        let address = first.local_addr().map_err(|source| AppError::Listen { address, variable, source })?;
+        let mut listeners = vec![first];
+        if address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+            let twin = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
+            listeners.extend(TcpListener::bind(twin).await.ok());
+        }
+        Ok(Self { listeners, address })
+    }
+
+    /// Answers until `stop`, then lets requests in flight end.
+    pub(super) async fn serve(self, router: Router, stop: CancellationToken) -> Result<(), AppError> {
+        let open = TaskTracker::new();
+        let mut serving = tokio::task::JoinSet::new();
+        for listener in self.listeners {
+            let listener = listener.tap_io(no_delay);
+            let server =
+                axum::serve(listener, router.clone()).with_graceful_shutdown(stop.clone().cancelled_owned());
+            serving.spawn(open.track_future(async move { server.await }));
+        }
+        let ended = async {
+            while let Some(ended) = serving.join_next().await {
+                match ended {
+                    Ok(result) => result.map_err(AppError::Http)?,
+                    Err(panic) => return Err(AppError::Http(std::io::Error::other(panic))),
+                }
+            }
+            Ok(())
+        };
+        let patience = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LONGEST_GOODBYE).await;
+        };
+        tokio::select! {
+            result = ended => result,
+            () = patience => Ok(()),
+        }
+    }
+}
+
+fn no_delay(stream: &mut TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+}

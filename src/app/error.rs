@@ -1,0 +1,43 @@
+use std::net::SocketAddr;
+
+use crate::outbox::OutboxError;
+use crate::transport::smtp::TlsError;
+
+/// Why Facteur does not run. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// `DATABASE_URL` is not one.
+    #[error("DATABASE_URL is not a Postgres URL (postgres://user:password@host:5432/database): {0}")]
+    DatabaseUrl(#[source] sqlx::Error),
+    /// The database is away, or refuses.
+    #[error("{0}\nIs Postgres running, and is DATABASE_URL right? `facteur check` tells more.")]
+    Outbox(#[from] OutboxError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A port is taken, or may not be used.
+    #[error("cannot listen on {address}: {source}\nAnother program has port {port}, or this user may not use it. Stop it, or choose another port: {variable}=<port>", port = address.port())]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What moves it.
+        variable: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The server broke down.
+    #[error("the HTTP server broke down: {0}")]
+    Http(#[source] std::io::Error),
+    /// The inbox cannot be opened.
+    #[cfg(feature = "local")]
+    #[error(transparent)]
+    Inbox(#[from] crate::inbox::InboxError),
+    /// The private Postgres does not run.
+    #[cfg(feature = "local")]
+    #[error(transparent)]
+    LocalPostgres(#[from] crate::local_postgres::LocalPostgresError),
+    /// Something that was checked is not right; what, was printed.
+    #[error("not everything is right (above)")]
+    Check,
+}

@@ -1,0 +1,78 @@
+//! The HTTP door: one file per resource, one error type, one way to ask who is calling.
+
+mod auth;
+mod emails;
+mod error;
+mod health;
+mod jwt;
+mod test_email;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::outbox::Outbox;
+pub use auth::Access;
+pub use error::ApiError;
+pub use health::Readiness;
+pub use jwt::{Role, TokenError, mint};
+
+/// What every handler may use.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Where mail goes.
+    pub outbox: Outbox,
+    /// Who may call.
+    pub access: Access,
+    /// The sender of the test mail.
+    pub sender: Arc<str>,
+    /// Whether this process still takes mail.
+    pub readiness: Readiness,
+}
+
+/// All routes.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/api/test-email", post(test_email::create))
+        .route("/emails/{id}", get(emails::show))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(middleware::from_fn(log))
+        .with_state(api)
+}
+
+/// One line a request, with the route and never the address that was asked for: queries hold e-mail addresses.
+async fn log(request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    tracing::debug!(
+        %method,
+        route = route.as_deref().unwrap_or("none"),
+        status = response.status().as_u16(),
+        ms = begun.elapsed().as_millis() as u64,
+        "answered"
+    );
+    response
+}
+
+/// A base URL for people: `http://localhost:8000` for a loopback address.
+pub fn base_url(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_loopback() || v4.ip().is_unspecified() => {
+            format!("http://localhost:{}", v4.port())
+        }
+        other => format!("http://{other}"),
+    }
+}
