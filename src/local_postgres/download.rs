@@ -48,7 +48,7 @@ async fn fetch_into(
     progress: &dyn Progress,
 ) -> Result<(), LocalPostgresError> {
     let failed = |reason: String| LocalPostgresError::Download {
-        url: url.to_owned(),
+        url: without_login(url),
         reason,
     };
     // What a killed download left.
@@ -67,7 +67,7 @@ async fn fetch_into(
         .map_err(&failed)?;
     if found != expected {
         return Err(LocalPostgresError::Checksum {
-            url: url.to_owned(),
+            url: without_login(url),
             expected,
             found,
         });
@@ -88,7 +88,7 @@ fn client(url: &str) -> Result<reqwest::Client, String> {
     if is_loopback(url) {
         builder = builder.no_proxy();
     }
-    builder.build().map_err(|error| causes(&error))
+    builder.build().map_err(|error| causes(error))
 }
 
 /// A mirror on this machine is not for the network's proxy.
@@ -98,13 +98,23 @@ fn is_loopback(url: &str) -> bool {
         .any(|start| url.starts_with(start))
 }
 
+/// A mirror's address may hold a password, which is for nobody's screen.
+fn without_login(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let host = rest.find('/').unwrap_or(rest.len());
+    let start = rest[..host].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[start..])
+}
+
 /// The first word of the checksum file, which is in the format of `sha256sum`.
 async fn expected_digest(client: &reqwest::Client, url: &str) -> Result<String, String> {
     let text = get(client, &format!("{url}.sha256"))
         .await?
         .text()
         .await
-        .map_err(|error| causes(&error))?;
+        .map_err(|error| causes(error))?;
     text.split_whitespace()
         .next()
         .filter(|word| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -125,7 +135,7 @@ async fn download(
     let mut digest = Context::new(&SHA256);
     let mut bytes = 0;
     progress.downloaded(bytes, total);
-    while let Some(chunk) = response.chunk().await.map_err(|error| causes(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| causes(error))? {
         digest.update(&chunk);
         file.write_all(&chunk).map_err(|error| error.to_string())?;
         bytes += chunk.len() as u64;
@@ -138,13 +148,15 @@ async fn get(client: &reqwest::Client, url: &str) -> Result<reqwest::Response, S
     let response = client.get(url).send().await;
     response
         .and_then(reqwest::Response::error_for_status)
-        .map_err(|error| causes(&error))
+        .map_err(|error| causes(error))
 }
 
-/// An error and what caused it: reqwest's own text stops at "error sending request".
-fn causes(error: &reqwest::Error) -> String {
+/// An error and what caused it: reqwest's own text stops at "error sending request". Without
+/// the address, which is told once.
+fn causes(error: reqwest::Error) -> String {
+    let error = error.without_url();
     let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
+    let mut next = std::error::Error::source(&error);
     while let Some(cause) = next {
         text.push_str(": ");
         text.push_str(&cause.to_string());
