@@ -3,7 +3,7 @@
 -- Life of a delivery: queued -> sending -> (its row leaves `deliveries`, and) sent | failed | cancelled.
 -- `deliveries` holds live rows only and stays small; everything else is only ever inserted.
 
-CREATE SCHEMA IF NOT EXISTS facteur;
+-- The schema itself is made before the first migration: the record of migrations lives in it.
 COMMENT ON SCHEMA facteur IS 'Facteur, the mail backend: outbox, deliveries, outcomes.';
 
 CREATE TYPE facteur.delivery_state AS ENUM ('queued', 'sending', 'unknown');

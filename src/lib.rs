@@ -1,4 +1,4 @@
-//! Facteur: a mail backend with a durable outbox.
+#![doc = include_str!("../README.md")]
 
 #[cfg(feature = "server")]
 pub mod app;
@@ -11,9 +11,14 @@ pub mod inbox;
 #[cfg(feature = "local")]
 pub mod local_postgres;
 pub mod outbox;
+mod send;
 pub mod settings;
 #[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 
-pub use email::{Email, EmailId, InvalidEmail};
+pub use email::{Attachment, Email, EmailId, InvalidEmail};
+pub use outbox::{Outbox, OutboxError, enqueue, migrate};
+pub use send::{SendError, send_email};

@@ -50,6 +50,6 @@ fn pool(database: &settings::Database, connections: u32) -> Result<PgPool, AppEr
 fn worker(settings: &Settings, outbox: &Outbox) -> Result<Arc<Worker>, AppError> {
     let transport = Transport::Smtp(SmtpTransport::new(settings.profile.relay())?);
     let own = pool(&settings.database, settings.database.worker_connections)?;
-    let host = settings::host_name();
+    let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(Arc::new(Worker::new(outbox.with_pool(own), transport, settings.worker.clone(), host)))
 }

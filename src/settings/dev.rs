@@ -32,6 +32,8 @@ pub struct DevSettings {
     pub database_url: Option<SecretString>,
     /// The folder of the private Postgres and of the inbox: `.facteur` here, unless `FACTEUR_HOME` says otherwise.
     pub home: PathBuf,
+    /// `FACTEUR_POSTGRES_MIRROR`: where PostgreSQL is downloaded from, instead of its makers' own place.
+    pub postgres_mirror: Option<String>,
     /// `EMAIL_FROM`: the sender of mail that names none.
     pub sender: String,
     /// The worker's pace.
@@ -58,6 +60,7 @@ impl DevSettings {
         let database_url = database::read_url(reader);
         let worker = Worker::read(reader);
         let home = reader.text("FACTEUR_HOME");
+        let mirror = reader.text("FACTEUR_POSTGRES_MIRROR");
 
         let relay = relay?;
         let relays_port = Some(relay.port).filter(|_| relay.is_loopback());
@@ -70,6 +73,7 @@ impl DevSettings {
             relay,
             database_url,
             home: home.map_or_else(|| ".facteur".into(), |found| found.value.into()),
+            postgres_mirror: mirror.map(|found| found.value),
             sender: sender?,
             worker,
         })

@@ -31,7 +31,7 @@ pub(super) static KNOWN: &[Known] = &[
     secret("SMTP_USERNAME", "The login at the SMTP server. A user name needs a password, and the reverse."),
     secret("SMTP_PASSWORD", "The password at the SMTP server. In this file, single quotes keep a $ or a # as it is."),
     plain("SMTP_TLS", "none, starttls or implicit. Unset: implicit on port 465, none on this machine and in development without a login, starttls otherwise."),
-    plain("SMTP_HELLO_NAME", "The name given in EHLO. Unset: the machine's own."),
+    plain("SMTP_HELLO_NAME", "The name given in EHLO. Unset: this machine's address, as in [192.0.2.1]."),
     plain("SMTP_MAX_CONNECTIONS", "Connections to the SMTP server at once, at most."),
 
     plain("EMAIL_HOST", "The same as SMTP_HOST."),
@@ -53,6 +53,7 @@ pub(super) static KNOWN: &[Known] = &[
     plain("INBOX_HTTP_PORT", "The page of the development inbox: http://localhost:1080."),
     plain("INBOX_SMTP_PORT", "The SMTP port of the development inbox. Unset: SMTP_PORT if SMTP_HOST is this machine, 1025 otherwise."),
     plain("FACTEUR_HOME", "The folder of what `facteur dev` keeps: the private Postgres and the inbox."),
+    plain("FACTEUR_POSTGRES_MIRROR", "Where `facteur dev` downloads PostgreSQL when the machine has none: a mirror of the release folder."),
 
     plain("WORKER_CONCURRENCY", "Mails being sent at once by one process."),
     plain("WORKER_POLL", "How often the queue is looked at when nothing woke the worker. Durations: 500ms, 10s, 2m, 1h."),

@@ -1,0 +1,1 @@
+//! Stands in for what cannot be had in a test: an SMTP server that fails on cue.
