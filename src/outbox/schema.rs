@@ -3,6 +3,7 @@ use sqlx::migrate::Migrator;
 
 use super::{Outbox, OutboxError};
 
+/// With the settings of `sqlx.toml`: schema and record of migrations are Facteur's own.
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Brings the schema `facteur` up to date, and makes the partitions of the weeks to come.
@@ -13,11 +14,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 /// # Errors
 /// The database cannot be reached, or refuses; what was applied before stays applied.
 pub async fn migrate(pool: &PgPool) -> Result<(), OutboxError> {
-    let mut migrator = Migrator { ..Migrator::DEFAULT };
-    migrator.migrations = MIGRATIONS.migrations.clone();
-    migrator.create_schema("facteur");
-    migrator.dangerous_set_table_name("facteur.migrations");
-    migrator.run(pool).await?;
+    MIGRATIONS.run(pool).await?;
     Ok(())
 }
 
