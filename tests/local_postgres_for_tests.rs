@@ -1,5 +1,10 @@
 //! The server that tests share, and the databases they get on it.
 #![cfg(feature = "local")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and one tells its figures"
+)]
 
 mod support;
 
