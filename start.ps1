@@ -33,7 +33,7 @@ Push-Location $Project
 if ("$(rustc --version)" -match '^rustc ([0-9]+\.[0-9]+)') { $Found = $Matches[1] }
 Pop-Location
 if (-not $Found) {
-    Fail "cargo is here and rustc does not run. Repair Rust with: rustup update"
+    Fail "cargo is here and rustc does not run. Give rustup a toolchain: rustup default stable"
 }
 if ($Needed -and ([version] $Found -lt [version] $Needed)) {
     Fail "Rust $Found is too old: Facteur needs $Needed. Bring it up to date with: rustup update"

@@ -1,5 +1,10 @@
 //! The private Postgres: real clusters, killed and started again.
 #![cfg(all(feature = "local", target_os = "linux"))]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and one tells its figures"
+)]
 
 #[path = "local_postgres/fixture.rs"]
 mod fixture;
@@ -7,7 +12,7 @@ mod fixture;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use facteur::local_postgres::{LocalPostgres, LocalPostgresError, Silent};
@@ -150,7 +155,10 @@ async fn pid_file_that_names_a_stranger_stops_nobody() {
 
     // After a power cut, the number of the dead server can be any process's: here one of the same user.
     let mut stranger = Command::new("sleep");
-    stranger.arg("600");
+    stranger
+        .arg("600")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     fixture::as_owner_of(&mut stranger, &data);
     let mut stranger = stranger.spawn().unwrap();
     let rest = pid_file.split_once('\n').unwrap().1;
@@ -158,11 +166,12 @@ async fn pid_file_that_names_a_stranger_stops_nobody() {
     fs::write(&path, format!("{}\n{rest}", stranger.id())).unwrap();
     fixture::give_to_owner_of(&path, &data);
 
-    let server = start(&home).await;
-    assert!(stranger.try_wait().unwrap().is_none(), "it was killed");
+    let started = LocalPostgres::start(home.path(), None, &Silent).await;
+    let survived = stranger.try_wait().unwrap().is_none();
     stranger.kill().unwrap();
     stranger.wait().unwrap();
-    server.stop().await.unwrap();
+    started.unwrap().stop().await.unwrap();
+    assert!(survived);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The download of PostgreSQL's programs, from a mirror that can fail in every way.
 #![cfg(feature = "local")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::io::Write;

@@ -1,5 +1,10 @@
 //! The server that tests share, and the databases they get on it.
 #![cfg(feature = "local")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and one tells its figures"
+)]
 
 mod support;
 
@@ -33,10 +38,10 @@ async fn count(connection: &mut PgConnection) -> i64 {
 #[tokio::test]
 async fn databases_are_copies_that_do_not_see_each_other() {
     let begun = Instant::now();
-    let one = TestDatabase::migrated(KEY, migrate).await;
+    let one = TestDatabase::create(KEY, migrate).await;
     println!("first database: {:?}", begun.elapsed());
     let begun = Instant::now();
-    let two = TestDatabase::migrated(KEY, migrate).await;
+    let two = TestDatabase::create(KEY, migrate).await;
     println!("second database: {:?}", begun.elapsed());
     assert!(MIGRATIONS.load(Ordering::SeqCst) <= 1);
 
@@ -52,9 +57,9 @@ async fn databases_are_copies_that_do_not_see_each_other() {
 
 #[tokio::test]
 async fn database_goes_with_its_test_even_when_connections_are_left() {
-    let watcher = TestDatabase::empty().await;
+    let watcher = TestDatabase::create(KEY, migrate).await;
     let mut watching = PgConnection::connect(watcher.url()).await.unwrap();
-    let database = TestDatabase::empty().await;
+    let database = TestDatabase::create(KEY, migrate).await;
     let mut left = PgConnection::connect(database.url()).await.unwrap();
     let name: String = sqlx::query_scalar("SELECT current_database()")
         .fetch_one(&mut left)

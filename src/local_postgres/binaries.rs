@@ -196,10 +196,10 @@ mod tests {
     fn newest_folder_comes_first() {
         let parent = std::env::temp_dir().join(format!("facteur-{}", uuid::Uuid::new_v4()));
         for name in ["v9.6", "v17", "v15", "other"] {
-            fs::create_dir_all(parent.join(name)).unwrap();
+            fs::create_dir_all(parent.join(name)).expect("a new folder");
         }
         let found = expand(&parent, "v", "bin");
-        fs::remove_dir_all(&parent).unwrap();
+        fs::remove_dir_all(&parent).expect("the folder made above");
         assert_eq!(
             found,
             ["v17", "v15", "v9.6"].map(|name| parent.join(name).join("bin"))

@@ -88,7 +88,7 @@ fn client(url: &str) -> Result<reqwest::Client, String> {
     if is_loopback(url) {
         builder = builder.no_proxy();
     }
-    builder.build().map_err(|error| causes(error))
+    builder.build().map_err(causes)
 }
 
 /// A mirror on this machine is not for the network's proxy.
@@ -114,7 +114,7 @@ async fn expected_digest(client: &reqwest::Client, url: &str) -> Result<String, 
         .await?
         .text()
         .await
-        .map_err(|error| causes(error))?;
+        .map_err(causes)?;
     text.split_whitespace()
         .next()
         .filter(|word| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -135,7 +135,7 @@ async fn download(
     let mut digest = Context::new(&SHA256);
     let mut bytes = 0;
     progress.downloaded(bytes, total);
-    while let Some(chunk) = response.chunk().await.map_err(|error| causes(error))? {
+    while let Some(chunk) = response.chunk().await.map_err(causes)? {
         digest.update(&chunk);
         file.write_all(&chunk).map_err(|error| error.to_string())?;
         bytes += chunk.len() as u64;
@@ -148,7 +148,7 @@ async fn get(client: &reqwest::Client, url: &str) -> Result<reqwest::Response, S
     let response = client.get(url).send().await;
     response
         .and_then(reqwest::Response::error_for_status)
-        .map_err(|error| causes(error))
+        .map_err(causes)
 }
 
 /// An error and what caused it: reqwest's own text stops at "error sending request". Without

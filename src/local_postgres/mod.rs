@@ -19,6 +19,7 @@ mod cluster;
 mod download;
 mod error;
 mod home;
+mod pid_file;
 mod process;
 mod progress;
 mod server;

@@ -12,12 +12,13 @@ use sqlx::{Connection, PgConnection};
 
 use super::error::LocalPostgresError;
 use super::home::Place;
+use super::pid_file::{PidFile, same_folder};
 use super::progress::Progress;
 use super::{binaries, cluster, process};
 use crate::settings::{ExposeSecret, SecretString};
 
 /// The one role, the owner of everything.
-pub(super) const USER: &str = "facteur";
+pub(super) const USER: &str = "postgres";
 
 /// Seconds for crash recovery and start, for a fast stop, and for an immediate one.
 const START_SECONDS: u32 = 60;
@@ -281,58 +282,11 @@ pub(super) async fn run(place: &Place, program: impl CommandBuilder) -> Result<(
     }
 }
 
-/// What the server notes about itself while it runs, and leaves behind when it is killed.
-struct PidFile {
-    text: String,
-    pid: u32,
-    data: String,
-    port: Option<u16>,
-}
-
-impl PidFile {
-    fn path(place: &Place) -> PathBuf {
-        place.data().join("postmaster.pid")
-    }
-
-    fn read(place: &Place) -> Option<Self> {
-        let text = fs::read_to_string(Self::path(place)).ok()?;
-        let mut lines = text.lines().map(str::trim);
-        let pid = lines.next()?.parse().ok()?;
-        let data = lines.next()?.to_owned();
-        let port = lines.nth(1).and_then(|port| port.parse().ok());
-        Some(Self {
-            pid,
-            data,
-            port,
-            text,
-        })
-    }
-
-    /// Puts this process's number in place of a stranger's who has got the dead server's.
-    ///
-    /// PostgreSQL would take the stranger for the server and refuse to start; it knows that the
-    /// process which runs `pg_ctl` is none. The rest of the file stays: by its shared memory key
-    /// PostgreSQL still sees whether sessions of the dead server live.
-    fn disown(&self, place: &Place) -> Result<(), LocalPostgresError> {
-        let rest = self.text.split_once('\n').map_or("", |(_, rest)| rest);
-        let path = Self::path(place);
-        fs::write(&path, format!("{}\n{rest}", std::process::id()))
-            .map_err(LocalPostgresError::folder(path))
-    }
-}
-
 fn url(password: &SecretString, port: u16, database: &str) -> SecretString {
     let password = password.expose_secret();
     SecretString::from(format!(
         "postgres://{USER}:{password}@127.0.0.1:{port}/{database}?sslmode=disable"
     ))
-}
-
-fn same_folder(a: &Path, b: &Path) -> bool {
-    match (fs::canonicalize(a), fs::canonicalize(b)) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
-    }
 }
 
 fn kept_port(place: &Place) -> Option<u16> {

@@ -13,13 +13,13 @@ use facteur::settings::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 
 /// A folder for one test, in the system's own folder for such: every user can enter that one.
-pub struct Home {
+pub(crate) struct Home {
     path: PathBuf,
     removed_on_drop: bool,
 }
 
 impl Home {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let path = std::env::temp_dir().join(format!("facteur-home-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -30,7 +30,7 @@ impl Home {
     }
 
     /// The home that the test which runs this child has made; none when nobody runs it.
-    pub fn from_stdin() -> Option<Self> {
+    pub(crate) fn from_stdin() -> Option<Self> {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).unwrap();
         let path = PathBuf::from(line.trim());
@@ -40,7 +40,7 @@ impl Home {
         })
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -67,24 +67,24 @@ fn end_server_of(home: &Path) {
     }
 }
 
-pub async fn start(home: &Home) -> LocalPostgres {
+pub(crate) async fn start(home: &Home) -> LocalPostgres {
     LocalPostgres::start(home.path(), None, &Silent)
         .await
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
-pub async fn connect(url: &str) -> PgConnection {
+pub(crate) async fn connect(url: &str) -> PgConnection {
     PgConnection::connect(url).await.unwrap()
 }
 
 /// Another process with a server of its own: a Facteur to be killed.
-pub struct Holder {
+pub(crate) struct Holder {
     child: Child,
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Holder {
-    pub fn start(home: &Home) -> Self {
+    pub(crate) fn start(home: &Home) -> Self {
         let mut child = child(&std::env::current_exe().unwrap(), "child_holding_a_server")
             .spawn()
             .unwrap();
@@ -97,14 +97,14 @@ impl Holder {
         Self { child, url }
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 }
 
 /// What the other process does: it holds the server until it is killed, or its parent is gone.
-pub async fn hold(home: &Home) {
+pub(crate) async fn hold(home: &Home) {
     let server = start(home).await;
     println!("ready {}", server.url().expose_secret());
     std::io::stdin().read_line(&mut String::new()).unwrap();
@@ -127,7 +127,7 @@ fn tell(child: &mut Child, home: &Home) {
 }
 
 /// Runs a test of this program as a user who is not root, in a home of that user's.
-pub fn run_as_normal_user(test: &str) {
+pub(crate) fn run_as_normal_user(test: &str) {
     let home = Home::new();
     // The program itself may be where only root can go.
     let program = home.path().join("program");
@@ -146,7 +146,7 @@ pub fn run_as_normal_user(test: &str) {
     assert!(said.contains("passed") && output.status.success(), "{said}");
 }
 
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     id(&["-u"]) == 0
 }
 
@@ -157,26 +157,26 @@ fn id(arguments: &[&str]) -> u32 {
 }
 
 /// Makes `command` run as the user whom `path` belongs to.
-pub fn as_owner_of(command: &mut Command, path: &Path) {
+pub(crate) fn as_owner_of(command: &mut Command, path: &Path) {
     let owner = fs::metadata(path).unwrap();
     if is_root() {
         command.uid(owner.uid()).gid(owner.gid());
     }
 }
 
-pub fn give_to_owner_of(file: &Path, path: &Path) {
+pub(crate) fn give_to_owner_of(file: &Path, path: &Path) {
     let owner = fs::metadata(path).unwrap();
     std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid())).unwrap();
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// The process of the server in `folder`.
-pub fn postmaster(folder: &Path) -> u32 {
+pub(crate) fn postmaster(folder: &Path) -> u32 {
     let text = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap();
     text.lines().next().unwrap().parse().unwrap()
 }
 
-pub fn kill_9(pid: u32) {
+pub(crate) fn kill_9(pid: u32) {
     let status = Command::new("sh")
         .args(["-c", &format!("kill -9 {pid}")])
         .status()
@@ -184,7 +184,7 @@ pub fn kill_9(pid: u32) {
     assert!(status.success());
 }
 
-pub fn process_group(pid: u32) -> u32 {
+pub(crate) fn process_group(pid: u32) -> u32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     // After the program's name, which may hold anything, come state, parent and group.
     let after_name = stat.rsplit_once(')').unwrap().1;
@@ -197,7 +197,7 @@ pub fn process_group(pid: u32) -> u32 {
 }
 
 /// Waits until the process is gone, or fails after 10 seconds.
-pub fn ended(pid: u32) {
+pub(crate) fn ended(pid: u32) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty()) {
         assert!(Instant::now() < deadline, "process {pid} still runs");

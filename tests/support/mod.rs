@@ -1,5 +1,5 @@
 //! What several integration tests share.
 
 #[expect(dead_code, reason = "each test program uses a part")]
-pub mod outbox;
-pub mod postgres;
+pub(crate) mod outbox;
+pub(crate) mod postgres;

@@ -10,56 +10,56 @@ use sqlx::{AssertSqlSafe, PgPool};
 use super::postgres::TestDatabase;
 
 /// A migrated database and its outbox; dropped at the end of the test.
-pub struct TestOutbox {
-    pub outbox: Outbox,
-    pub pool: PgPool,
+pub(crate) struct TestOutbox {
+    pub(crate) outbox: Outbox,
+    pub(crate) pool: PgPool,
     database: TestDatabase,
 }
 
 impl TestOutbox {
-    pub async fn new() -> Self {
-        let database = TestDatabase::migrated(&fingerprint(), migrate).await;
+    pub(crate) async fn new() -> Self {
+        let database = TestDatabase::create(&fingerprint(), migrate).await;
         let pool = PgPool::connect(database.url()).await.unwrap();
         Self { outbox: Outbox::new(pool.clone()), pool, database }
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         self.database.url()
     }
 
     /// One number out of one statement.
-    pub async fn number(&self, sql: &str) -> i64 {
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
         sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&self.pool).await.unwrap()
     }
 
     /// One text out of one statement.
-    pub async fn text(&self, sql: &str) -> String {
+    pub(crate) async fn text(&self, sql: &str) -> String {
         sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&self.pool).await.unwrap()
     }
 
     /// Moves rows, not time.
-    pub async fn execute(&self, sql: &str) -> u64 {
+    pub(crate) async fn execute(&self, sql: &str) -> u64 {
         sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&self.pool).await.unwrap().rows_affected()
     }
 
     /// A session that is alive.
-    pub async fn session(&self) -> SessionId {
+    pub(crate) async fn session(&self) -> SessionId {
         let session = SessionId::new();
         self.outbox.heartbeat(session, "test", Duration::from_secs(30), LEASE, &[]).await.unwrap();
         session
     }
 
-    pub async fn enqueue(&self, email: EmailBuilder) -> EmailId {
+    pub(crate) async fn enqueue(&self, email: EmailBuilder) -> EmailId {
         self.outbox.enqueue(&email.build().unwrap()).await.unwrap().id
     }
 
     /// Claims everything that is due.
-    pub async fn claim(&self, session: SessionId) -> Vec<ClaimedDelivery> {
+    pub(crate) async fn claim(&self, session: SessionId) -> Vec<ClaimedDelivery> {
         self.outbox.claim(session, 1_000, LEASE, 0).await.unwrap()
     }
 
     /// Each state's deliveries, live and ended: `queued 1, sent 2`.
-    pub async fn states(&self) -> String {
+    pub(crate) async fn states(&self) -> String {
         self.text(
             "SELECT coalesce(string_agg(state || ' ' || n, ', ' ORDER BY state), 'none') FROM (
                SELECT state, count(*) AS n FROM (
@@ -71,17 +71,17 @@ impl TestOutbox {
     }
 
     /// What happened, in order: `accepted, retry, sent`.
-    pub async fn events(&self, id: EmailId) -> String {
+    pub(crate) async fn events(&self, id: EmailId) -> String {
         let sql =
             format!("SELECT coalesce(string_agg(kind, ', ' ORDER BY at), '') FROM facteur.events WHERE email_id = '{id}'");
         self.text(&sql).await
     }
 }
 
-pub const LEASE: Duration = Duration::from_secs(120);
+pub(crate) const LEASE: Duration = Duration::from_secs(120);
 
 /// The pace of the design, with a poll that no test waits for.
-pub fn pace() -> settings::Worker {
+pub(crate) fn pace() -> settings::Worker {
     settings::Worker {
         concurrency: 16,
         poll: Duration::from_secs(60),
@@ -93,7 +93,7 @@ pub fn pace() -> settings::Worker {
 }
 
 /// The plainest e-mail to somebody.
-pub fn email_to(to: &str) -> EmailBuilder {
+pub(crate) fn email_to(to: &str) -> EmailBuilder {
     Email::builder("Shop <shop@local.test>", to, "Your order", "Thank you.")
 }
 

@@ -4,6 +4,8 @@
 //! copies of a migrated template, drops them when their test ends, and holds a lock for as long
 //! as the program lives: by it, the next program knows which databases a killed one has left.
 
+#![expect(clippy::unwrap_used, reason = "a test without its database fails")]
+
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -15,39 +17,36 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 type Migration = Box<dyn FnOnce(String) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
-/// An empty or migrated database, dropped with this value.
-pub struct TestDatabase {
+/// A migrated database, dropped with this value.
+pub(crate) struct TestDatabase {
     name: String,
     url: String,
 }
 
 impl TestDatabase {
-    /// A database with nothing in it.
-    pub async fn empty() -> Self {
-        Self::make(None).await
-    }
-
     /// A copy of the template called `key`, which `migrate` (given its URL) fills when there is none.
     ///
     /// `key` must change with the migrations: a hash of them.
-    pub async fn migrated<F>(key: &str, migrate: impl FnOnce(String) -> F + Send + 'static) -> Self
+    pub(crate) async fn create<F>(
+        key: &str,
+        migrate: impl FnOnce(String) -> F + Send + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + 'static,
     {
-        let migration: Migration = Box::new(move |url| Box::pin(migrate(url)));
-        Self::make(Some((key.to_owned(), migration))).await
+        let (reply, made) = tokio::sync::oneshot::channel();
+        send(Request::Create {
+            key: key.to_owned(),
+            migration: Box::new(move |url| Box::pin(migrate(url))),
+            reply,
+        });
+        let (name, url) = made.await.expect("the test server makes databases");
+        Self { name, url }
     }
 
     /// `postgres://…`, for a pool.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
-    }
-
-    async fn make(template: Option<(String, Migration)>) -> Self {
-        let (reply, made) = tokio::sync::oneshot::channel();
-        send(Request::Create { template, reply });
-        let (name, url) = made.await.expect("the test server makes databases");
-        Self { name, url }
     }
 }
 
@@ -63,7 +62,8 @@ impl Drop for TestDatabase {
 
 enum Request {
     Create {
-        template: Option<(String, Migration)>,
+        key: String,
+        migration: Migration,
         reply: tokio::sync::oneshot::Sender<(String, String)>,
     },
     Drop {
@@ -91,8 +91,12 @@ fn keep(requests: &mpsc::Receiver<Request>) {
     let mut keeper = runtime.block_on(Keeper::connect());
     while let Ok(request) = requests.recv() {
         match request {
-            Request::Create { template, reply } => {
-                let _ = reply.send(runtime.block_on(keeper.create(template)));
+            Request::Create {
+                key,
+                migration,
+                reply,
+            } => {
+                let _ = reply.send(runtime.block_on(keeper.create(&key, migration)));
             }
             Request::Drop { name, reply } => {
                 runtime.block_on(keeper.drop_database(&name));
@@ -128,11 +132,8 @@ impl Keeper {
         keeper
     }
 
-    async fn create(&mut self, template: Option<(String, Migration)>) -> (String, String) {
-        let source = match template {
-            Some((key, migration)) => self.template(&key, migration).await,
-            None => "template0".to_owned(),
-        };
+    async fn create(&mut self, key: &str, migration: Migration) -> (String, String) {
+        let source = self.template(key, migration).await;
         let unique = uuid::Uuid::new_v4().simple();
         let name = format!("facteur_test_{}_{unique}", self.number);
         self.execute(format!("CREATE DATABASE {name} TEMPLATE {source}"))
