@@ -85,7 +85,7 @@ async fn server_is_durable_private_and_away_from_the_terminals_ctrl_c() {
     let url = server.url().expose_secret().to_owned();
     let (start_of_url, rest) = url.split_once(':').unwrap();
     let other = format!(
-        "{start_of_url}://facteur:guess@{}",
+        "{start_of_url}://postgres:guess@{}",
         rest.split_once('@').unwrap().1
     );
     let refused = sqlx::PgConnection::connect(&other).await;
