@@ -32,6 +32,14 @@ pub fn new_folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(uuid::Uuid::now_v7().to_string())
 }
 
+pub fn client() -> Done<reqwest::Client> {
+    // Another test of this process may have been first.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    Ok(reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()?)
+}
+
 pub async fn start() -> Done<Running> {
     start_in(&new_folder()).await
 }
