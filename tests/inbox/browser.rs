@@ -15,15 +15,15 @@ use super::inbox::{Done, client, new_folder};
 const MISSING: &str = "the browser tests need Chromium and its driver: apt-get install -y chromium chromium-driver (./test does it)";
 
 /// A browser window, closed by `close`.
-pub struct Browser {
-    pub page: Client,
+pub(crate) struct Browser {
+    pub(crate) page: Client,
     /// Where DevTools commands go.
     session: String,
     driver: Child,
 }
 
 impl Browser {
-    pub async fn open() -> Done<Self> {
+    pub(crate) async fn open() -> Done<Self> {
         let (driver, url) = start_driver().await?;
         let profile = new_folder();
         let arguments = [
@@ -59,13 +59,13 @@ impl Browser {
         })
     }
 
-    pub async fn close(mut self) -> Done {
+    pub(crate) async fn close(mut self) -> Done {
         self.page.close().await?;
         Ok(self.driver.kill().await?)
     }
 
     /// Opens a page of the inbox.
-    pub async fn visit(&self, inbox: SocketAddr, path: &str) -> Done {
+    pub(crate) async fn visit(&self, inbox: SocketAddr, path: &str) -> Done {
         Ok(self
             .page
             .goto(&format!("http://localhost:{}{path}", inbox.port()))
@@ -73,7 +73,7 @@ impl Browser {
     }
 
     /// The text of the first element, waited for.
-    pub async fn text(&self, css: &str) -> Done<String> {
+    pub(crate) async fn text(&self, css: &str) -> Done<String> {
         Ok(self
             .page
             .wait()
@@ -83,11 +83,11 @@ impl Browser {
             .await?)
     }
 
-    pub async fn count(&self, css: &str) -> Done<usize> {
+    pub(crate) async fn count(&self, css: &str) -> Done<usize> {
         Ok(self.page.find_all(Locator::Css(css)).await?.len())
     }
 
-    pub async fn click(&self, css: &str) -> Done {
+    pub(crate) async fn click(&self, css: &str) -> Done {
         Ok(self
             .page
             .wait()
@@ -98,7 +98,7 @@ impl Browser {
     }
 
     /// What a JavaScript expression is within the page.
-    pub async fn value(&self, expression: &str) -> Done<Value> {
+    pub(crate) async fn value(&self, expression: &str) -> Done<Value> {
         Ok(self
             .page
             .execute(&format!("return {expression}"), Vec::new())
@@ -106,7 +106,7 @@ impl Browser {
     }
 
     /// A command of the DevTools protocol.
-    pub async fn devtools(&self, command: &str, parameters: Value) -> Done {
+    pub(crate) async fn devtools(&self, command: &str, parameters: Value) -> Done {
         let body = json!({"cmd": command, "params": parameters}).to_string();
         let request = client()?
             .post(format!("{}/goog/cdp/execute", self.session))
@@ -115,7 +115,7 @@ impl Browser {
         Ok(request.send().await?.error_for_status().map(drop)?)
     }
 
-    pub async fn colour_scheme(&self, name: &str) -> Done {
+    pub(crate) async fn colour_scheme(&self, name: &str) -> Done {
         self.devtools(
             "Emulation.setEmulatedMedia",
             json!({"features": [{"name": "prefers-color-scheme", "value": name}]}),
@@ -123,7 +123,7 @@ impl Browser {
         .await
     }
 
-    pub async fn width(&self, width: u32, height: u32) -> Done {
+    pub(crate) async fn width(&self, width: u32, height: u32) -> Done {
         let phone = width < 600;
         self.devtools(
             "Emulation.setDeviceMetricsOverride",
@@ -132,7 +132,7 @@ impl Browser {
         .await
     }
 
-    pub async fn screenshot(&self, name: &str) -> Done {
+    pub(crate) async fn screenshot(&self, name: &str) -> Done {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
         std::fs::create_dir_all(&folder)?;
         Ok(std::fs::write(
