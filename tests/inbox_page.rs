@@ -26,7 +26,8 @@ async fn in_browser(test: impl AsyncFnOnce(&Browser, &Running) -> Done) -> Done 
 
 macro_rules! ensure {
     ($condition:expr, $($said:tt)+) => {
-        if !$condition {
+        let holds: bool = $condition;
+        if !holds {
             return Err(format!($($said)+).into());
         }
     };
@@ -228,7 +229,7 @@ async fn a_hostile_mail_runs_nothing_and_asks_for_nothing() -> Done {
             "a script ran"
         );
         let left = count.load(Ordering::SeqCst);
-        println!("requests that left: {left}");
+        eprintln!("requests that left: {left}");
         ensure!(left == 0, "{left} connections left the browser");
 
         // The counter counts: following a link is the reader's will, and goes to a tab of its own.

@@ -20,6 +20,7 @@ pub(crate) struct Browser {
     /// Where DevTools commands go.
     session: String,
     driver: Child,
+    profile: std::path::PathBuf,
 }
 
 impl Browser {
@@ -56,12 +57,16 @@ impl Browser {
             page,
             session: format!("{url}/session/{id}"),
             driver,
+            profile,
         })
     }
 
     pub(crate) async fn close(mut self) -> Done {
         self.page.close().await?;
-        Ok(self.driver.kill().await?)
+        self.driver.kill().await?;
+        // The browser may still be writing its last; what is left over is in target/tmp.
+        drop(std::fs::remove_dir_all(&self.profile));
+        Ok(())
     }
 
     /// Opens a page of the inbox.

@@ -24,6 +24,9 @@ pub(crate) struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.task.abort();
+        // A test that failed may have taken it away already.
+        drop(std::fs::remove_dir_all(&self.folder));
     }
 }
 
