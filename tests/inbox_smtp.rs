@@ -5,7 +5,7 @@ mod inbox;
 
 use std::path::Path;
 
-use inbox::{Done, Smtp, start};
+use inbox::{Done, Smtp, client, start};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -155,6 +155,27 @@ async fn pipelined_mails_and_several_recipients_are_kept_apart() -> Done {
         ]
     );
     assert_eq!(kept(&inbox.folder)?, ["one\r\n", ".two\r\n"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_mail_is_on_the_list_when_its_250_is_said() -> Done {
+    let inbox = start().await?;
+    for number in 0..20 {
+        inbox
+            .deliver(
+                &["a@local.test"],
+                &format!("Subject: number {number}\r\n\r\n"),
+            )
+            .await?;
+        let list = client()?
+            .get(format!("http://{}/api/messages", inbox.http))
+            .send()
+            .await?
+            .text()
+            .await?;
+        assert!(list.contains(&format!("number {number}\"")), "{list}");
+    }
     Ok(())
 }
 

@@ -70,15 +70,20 @@
   };
 
   localTimes(document);
-  const live = document.getElementById("live");
-  const events = new EventSource("/api/events");
-  events.onopen = () => live && (live.hidden = false);
-  events.onerror = () => live && (live.hidden = true);
-  events.onmessage = (event) => {
-    const { revision, unread } = JSON.parse(event.data);
-    setTitle(unread);
-    if (list()) refresh(String(revision));
-  };
-  // A page that the browser kept in memory shows its old unread marks.
+  // A browser opens six connections to one server and no more, so only the list holds one, and
+  // lets go of it when it is left: the browser may keep the page, and its connection, in memory.
+  if (list()) {
+    const live = document.getElementById("live");
+    const events = new EventSource("/api/events");
+    events.onopen = () => { live.hidden = false; };
+    events.onerror = () => { live.hidden = true; };
+    events.onmessage = (event) => {
+      const { revision, unread } = JSON.parse(event.data);
+      setTitle(unread);
+      refresh(String(revision));
+    };
+    addEventListener("pagehide", () => events.close());
+  }
+  // A page that was kept in memory shows its old unread marks.
   addEventListener("pageshow", (event) => event.persisted && location.reload());
 })();

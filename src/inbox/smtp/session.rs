@@ -269,3 +269,81 @@ impl<S: AsyncRead + AsyncWrite + Unpin, M: Mailbox> Session<S, M> {
         tokio::time::timeout(self.limits.idle, saying).await?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A folder that is full.
+    struct Full;
+
+    impl Mailbox for Full {
+        async fn keep(&self, _: Envelope, _: Vec<u8>) -> io::Result<Uuid> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    /// Says all of it at once, and gives the codes of the replies until the server leaves.
+    async fn codes(said: &str, limits: Limits) -> Vec<String> {
+        let (mut client, server): (DuplexStream, DuplexStream) = duplex(4096);
+        let session =
+            tokio::spawn(Session::new(server, Full, limits, CancellationToken::new()).run(false));
+        client
+            .write_all(said.as_bytes())
+            .await
+            .expect("the session reads");
+        let mut replies = String::new();
+        client
+            .read_to_string(&mut replies)
+            .await
+            .expect("replies are ASCII");
+        session
+            .await
+            .expect("a session does not panic")
+            .expect("the session ends in order");
+        replies
+            .lines()
+            .filter(|line| line.get(3..4) == Some(" "))
+            .map(|line| line[..3].to_owned())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_cannot_be_kept_is_not_taken() {
+        let said = "EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.test>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n";
+        assert_eq!(
+            codes(said, Limits::default()).await,
+            ["220", "250", "250", "250", "354", "451", "221"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_silent_client_is_sent_away() {
+        let soon = || Limits {
+            idle: Duration::from_millis(20),
+            ..Limits::default()
+        };
+        assert_eq!(codes("EHLO me\r\nNOO", soon()).await, ["220", "250", "421"]);
+        let within = "EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.test>\r\nDATA\r\nhalf a mail";
+        assert_eq!(
+            codes(within, soon()).await,
+            ["220", "250", "250", "250", "354", "421"]
+        );
+    }
+
+    #[tokio::test]
+    async fn recipients_have_an_end() {
+        let said =
+            "EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nQUIT\r\n";
+        let one = Limits {
+            recipients: 1,
+            ..Limits::default()
+        };
+        assert_eq!(
+            codes(said, one).await,
+            ["220", "250", "250", "250", "452", "221"]
+        );
+    }
+}

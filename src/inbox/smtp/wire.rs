@@ -153,14 +153,18 @@ mod tests {
         for capacity in 1..=sent.len() {
             let mut from = tokio::io::BufReader::with_capacity(capacity, sent);
             let mut data = Data::new(largest);
-            while !data.read_some(&mut from).await.unwrap() {}
+            while !data
+                .read_some(&mut from)
+                .await
+                .expect("these bytes can be read")
+            {}
             let mut rest = Vec::new();
             tokio::io::AsyncReadExt::read_to_end(&mut from, &mut rest)
                 .await
-                .unwrap();
+                .expect("these bytes can be read");
             seen.push((data.content(), rest));
         }
-        let (content, rest) = seen.pop().unwrap();
+        let (content, rest) = seen.pop().expect("these bytes can be read");
         assert!(
             seen.iter()
                 .all(|other| *other == (content.clone(), rest.clone()))
@@ -196,12 +200,19 @@ mod tests {
         assert_eq!(
             data(b"..\r\n...a\r\na.\r\n.b\r\n.\r\nQUIT\r\n", 1000)
                 .await
-                .unwrap(),
+                .expect("these bytes can be read"),
             b".\r\n..a\r\na.\r\nb\r\n"
         );
-        assert_eq!(data(b".\r\nQUIT\r\n", 1000).await.unwrap(), b"");
         assert_eq!(
-            data(b".\r\r\n.\r\nQUIT\r\n", 1000).await.unwrap(),
+            data(b".\r\nQUIT\r\n", 1000)
+                .await
+                .expect("these bytes can be read"),
+            b""
+        );
+        assert_eq!(
+            data(b".\r\r\n.\r\nQUIT\r\n", 1000)
+                .await
+                .expect("these bytes can be read"),
             b"\r\r\n"
         );
     }
@@ -210,7 +221,9 @@ mod tests {
     async fn a_mail_that_is_too_large_is_read_to_its_end() {
         assert_eq!(data(b"12345\r\n.\r\nQUIT\r\n", 6).await, None);
         assert_eq!(
-            data(b"1234\r\n.\r\nQUIT\r\n", 6).await.unwrap(),
+            data(b"1234\r\n.\r\nQUIT\r\n", 6)
+                .await
+                .expect("these bytes can be read"),
             b"1234\r\n"
         );
     }
@@ -218,7 +231,12 @@ mod tests {
     #[tokio::test]
     async fn a_line_ends_in_crlf_and_is_not_too_long() {
         let mut from: &[u8] = b"NOOP\r\nNOOP\n123456789\r\n\r\nNO";
-        assert_eq!(read_line(&mut from, 8).await.unwrap(), b"NOOP");
+        assert_eq!(
+            read_line(&mut from, 8)
+                .await
+                .expect("these bytes can be read"),
+            b"NOOP"
+        );
         assert!(matches!(
             read_line(&mut from, 8).await,
             Err(LineError::NotCrlf)
@@ -227,7 +245,12 @@ mod tests {
             read_line(&mut from, 8).await,
             Err(LineError::TooLong)
         ));
-        assert_eq!(read_line(&mut from, 8).await.unwrap(), b"");
+        assert_eq!(
+            read_line(&mut from, 8)
+                .await
+                .expect("these bytes can be read"),
+            b""
+        );
         assert!(matches!(
             read_line(&mut from, 8).await,
             Err(LineError::Closed)

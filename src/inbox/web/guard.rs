@@ -19,7 +19,7 @@ pub(super) async fn foreigners(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let host = header_text(headers, &header::HOST);
     // A name that an attacker's DNS lets point here (DNS rebinding) is still not one of ours.
-    if !host.is_some_and(|host| is_local(host)) {
+    if !host.is_some_and(is_local) {
         let message = "this inbox answers to localhost, *.localhost, 127.0.0.1 and [::1] only: use one of them as the host";
         return Failure::new(
             StatusCode::MISDIRECTED_REQUEST,

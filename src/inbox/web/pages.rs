@@ -39,6 +39,8 @@ impl Frame {
 struct Row {
     id: Uuid,
     from: String,
+    /// The name without the address, where there is one.
+    sender: String,
     to: String,
     subject: String,
     snippet: String,
@@ -55,6 +57,10 @@ impl From<Entry> for Row {
         Self {
             id: summary.id,
             from: or(&summary.from, "(no sender)"),
+            sender: or(
+                summary.from.split(" <").next().unwrap_or_default(),
+                "(no sender)",
+            ),
             to: summary.envelope.to.join(", "),
             subject: or(&summary.subject, "(no subject)"),
             snippet: summary.snippet.clone(),

@@ -30,27 +30,26 @@ pub(super) async fn html(
     Ok((headers, display(&embed(&html, &reading.attachments))))
 }
 
-/// The HTML for display: links open in a new tab, and `<link>` is no element any more, because no
-/// policy keeps a browser from connecting to what `<link rel="preconnect">` names.
+/// The HTML for display. Links open in a new tab: of two attributes of one name a browser takes the
+/// first. Links to style sheets and frames become `<basefont>`, which does nothing: the policy
+/// keeps a browser from asking them anything, but not from connecting to where they point.
 fn display(html: &str) -> String {
-    let lower = html.to_ascii_lowercase();
-    let start = html.len() - html.trim_start().len();
-    let doctype = lower[start..]
-        .starts_with("<!doctype")
-        .then(|| lower[start..].find('>'))
-        .flatten();
-    // Before the doctype, the base would switch the page to quirks mode.
-    let base_at = doctype.map_or(0, |end| start + end + 1);
-    let mut shown = String::with_capacity(html.len() + 32);
-    shown.push_str(&html[..base_at]);
-    shown.push_str("<base target=\"_blank\">");
-    let mut from = base_at;
-    while let Some(place) = lower[from..].find("<link") {
-        shown.push_str(&html[from..from + place]);
-        shown.push_str("<no-link");
-        from += place + "<link".len();
+    let mut shown = String::with_capacity(html.len() + html.len() / 16);
+    let mut rest = html;
+    while let Some(place) = rest.find('<') {
+        let (before, tag) = rest.split_at(place);
+        let ends = |c: char| !c.is_ascii_alphanumeric();
+        let end = tag[1..].find(ends).map_or(tag.len(), |end| end + 1);
+        let (tag, after) = tag.split_at(end);
+        shown.push_str(before);
+        match tag[1..].to_ascii_lowercase().as_str() {
+            "link" | "iframe" | "frame" => shown.push_str("<basefont"),
+            "a" | "area" => shown.extend([tag, " target=_blank"]),
+            _ => shown.push_str(tag),
+        }
+        rest = after;
     }
-    shown.push_str(&html[from..]);
+    shown.push_str(rest);
     shown
 }
 
@@ -106,14 +105,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_open_elsewhere_and_link_elements_are_none() {
+    fn links_open_elsewhere_and_nothing_is_connected_to() {
         assert_eq!(
-            display(" <!DOCTYPE html>\n<LINK rel=preconnect>é"),
-            " <!DOCTYPE html><base target=\"_blank\">\n<no-link rel=preconnect>é"
+            display("<!DOCTYPE html>\n<LINK rel=preconnect>é<A\nhref=x target=_top>x</a><abbr>"),
+            "<!DOCTYPE html>\n<basefont rel=preconnect>é<A target=_blank\nhref=x target=_top>x</a><abbr>"
         );
-        assert_eq!(display("<p>x"), "<base target=\"_blank\"><p>x");
-        assert_eq!(display("<!doctype"), "<base target=\"_blank\"><!doctype");
-        assert_eq!(display(""), "<base target=\"_blank\">");
+        assert_eq!(
+            display("<IFrame src=x></iframe><frame/src=x>"),
+            "<basefont src=x></iframe><basefont/src=x>"
+        );
+        for untouched in ["", "<", "a < b", "<<", "</a", "<é"] {
+            assert_eq!(display(untouched), untouched);
+        }
+        assert_eq!(display("<<a/href=x"), "<<a target=_blank/href=x");
     }
 
     #[test]

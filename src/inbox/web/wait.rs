@@ -146,7 +146,11 @@ mod tests {
             ("0s", 0),
             ("60000ms", 60_000),
         ] {
-            assert_eq!(duration(text).unwrap().as_millis(), milliseconds, "{text}");
+            assert_eq!(
+                duration(text).expect("this is a duration").as_millis(),
+                milliseconds,
+                "{text}"
+            );
         }
         for text in [
             "",
