@@ -11,12 +11,15 @@ use sqlx::PgPool;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     #[expect(clippy::disallowed_methods, reason = "an example is its own main program")]
-    let url = std::env::var("DATABASE_URL").map_err(|_| "set DATABASE_URL to the database that Facteur uses")?;
+    let url =
+        std::env::var("DATABASE_URL").map_err(|_| "set DATABASE_URL to the database that Facteur uses")?;
     let pool = PgPool::connect(&url).await?;
     facteur::migrate(&pool).await?;
-    sqlx::query("CREATE TABLE IF NOT EXISTS example_orders (id bigserial PRIMARY KEY, customer text NOT NULL)")
-        .execute(&pool)
-        .await?;
+    sqlx::query(
+        "CREATE TABLE IF NOT EXISTS example_orders (id bigserial PRIMARY KEY, customer text NOT NULL)",
+    )
+    .execute(&pool)
+    .await?;
 
     let kept = order(&pool, "ada@local.test", Payment::Accepted).await?;
     let undone = order(&pool, "bob@local.test", Payment::Refused).await?;
@@ -42,7 +45,8 @@ async fn order(
         .execute(&mut *transaction)
         .await?;
     let subject = "Your order";
-    let id = facteur::send_email(&mut *transaction, customer, subject, "Thank you, it is on its way.", None).await?;
+    let id = facteur::send_email(&mut *transaction, customer, subject, "Thank you, it is on its way.", None)
+        .await?;
     match payment {
         Payment::Accepted => transaction.commit().await?,
         Payment::Refused => transaction.rollback().await?,

@@ -31,7 +31,8 @@ impl Door {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let api = Api { outbox, access, sender: "noreply@local.test".into(), readiness: Readiness::default() };
+        let api =
+            Api { outbox, access, sender: "noreply@local.test".into(), readiness: Readiness::default() };
         tokio::spawn(async move { axum::serve(listener, http::router(api)).await });
         Self { base, client: Client::builder().no_proxy().build().unwrap() }
     }
@@ -125,7 +126,9 @@ async fn in_production_a_token_of_role_admin_or_system_is_needed() {
     let stale = bearer(&key, now - 2 * hour);
     let foreign = bearer(&other, now);
     let mut refusals = Vec::new();
-    for token in [None, Some("Bearer"), Some("Bearer x.y.z"), Some("Basic YTpi"), Some(&*stale), Some(&*foreign)] {
+    for token in
+        [None, Some("Bearer"), Some("Bearer x.y.z"), Some("Basic YTpi"), Some(&*stale), Some(&*foreign)]
+    {
         let answer = door.call(Method::POST, path, token).await;
         assert_error(&answer, 401);
         refusals.push(answer.body);
@@ -139,9 +142,14 @@ async fn in_production_a_token_of_role_admin_or_system_is_needed() {
 
     for role in [Role::Admin, Role::System] {
         let token = format!("Bearer {}", mint(&key, role, hour, now).unwrap());
-        assert_eq!(door.call(Method::POST, path, Some(&token)).await.status, StatusCode::ACCEPTED, "{role:?}");
+        assert_eq!(
+            door.call(Method::POST, path, Some(&token)).await.status,
+            StatusCode::ACCEPTED,
+            "{role:?}"
+        );
     }
-    let localhost = door.call(Method::POST, "/api/test-email?to=me@localhost", Some(&bearer(&key, now))).await;
+    let localhost =
+        door.call(Method::POST, "/api/test-email?to=me@localhost", Some(&bearer(&key, now))).await;
     assert_error(&localhost, 422);
     assert_eq!(t.states().await, "queued 2");
 }
@@ -153,7 +161,8 @@ fn with_role(secret: &str, role: &str, now: OffsetDateTime) -> String {
         "iat": now.unix_timestamp(), "exp": now.unix_timestamp() + 3_600,
     });
     let encode = |bytes: &[u8]| base64_url(bytes);
-    let message = format!("{}.{}", encode(br#"{"alg":"HS256","typ":"JWT"}"#), encode(claims.to_string().as_bytes()));
+    let message =
+        format!("{}.{}", encode(br#"{"alg":"HS256","typ":"JWT"}"#), encode(claims.to_string().as_bytes()));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
     let tag = ring::hmac::sign(&key, message.as_bytes());
     format!("Bearer {message}.{}", encode(tag.as_ref()))

@@ -40,9 +40,7 @@ fn html(subject: &str, body: &str) -> String {
 }
 
 fn text(subject: &str, body: &str) -> String {
-    format!(
-        "From: Ada Lovelace <ada@local.test>\r\nTo: test@local.test\r\nSubject: {subject}\r\n\r\n{body}"
-    )
+    format!("From: Ada Lovelace <ada@local.test>\r\nTo: test@local.test\r\nSubject: {subject}\r\n\r\n{body}")
 }
 
 #[tokio::test]
@@ -50,34 +48,18 @@ async fn a_mail_appears_on_the_open_list_and_loses_its_mark_when_read() -> Done 
     in_browser(async |browser, inbox| {
         browser.visit(inbox.http, "/").await?;
         ensure!(
-            browser.text(".empty").await?.contains(
-                "curl -X POST \"http://localhost:8000/api/test-email?to=test@local.test\""
-            ),
+            browser
+                .text(".empty")
+                .await?
+                .contains("curl -X POST \"http://localhost:8000/api/test-email?to=test@local.test\""),
             "the empty inbox does not say what to do"
         );
-        browser
-            .page
-            .execute("window.sameDocument = true", Vec::new())
-            .await?;
-        inbox
-            .deliver(&["test@local.test"], &text("First of all", "Good day"))
-            .await?;
-        ensure!(
-            browser.text(".mails .unread .subject").await? == "First of all",
-            "no mail"
-        );
-        inbox
-            .deliver(&["test@local.test"], &text("Second", "Good day"))
-            .await?;
-        browser
-            .page
-            .wait()
-            .for_element(Locator::XPath("//li[1]//*[.='Second']"))
-            .await?;
-        ensure!(
-            browser.value("window.sameDocument").await? == json!(true),
-            "the page was loaded again"
-        );
+        browser.page.execute("window.sameDocument = true", Vec::new()).await?;
+        inbox.deliver(&["test@local.test"], &text("First of all", "Good day")).await?;
+        ensure!(browser.text(".mails .unread .subject").await? == "First of all", "no mail");
+        inbox.deliver(&["test@local.test"], &text("Second", "Good day")).await?;
+        browser.page.wait().for_element(Locator::XPath("//li[1]//*[.='Second']")).await?;
+        ensure!(browser.value("window.sameDocument").await? == json!(true), "the page was loaded again");
         ensure!(
             browser.page.title().await? == "(2) Inbox · Facteur",
             "title {}",
@@ -90,48 +72,18 @@ async fn a_mail_appears_on_the_open_list_and_loses_its_mark_when_read() -> Done 
         );
 
         browser.click(".mails li:first-child a").await?;
-        ensure!(
-            browser.text(".mail h1").await? == "Second",
-            "not the mail that was clicked"
-        );
+        ensure!(browser.text(".mail h1").await? == "Second", "not the mail that was clicked");
         browser.click(".back a").await?;
-        ensure!(
-            browser.text(".unread .subject").await? == "First of all",
-            "the wrong mark went"
-        );
-        ensure!(
-            (
-                browser.count(".mails li").await?,
-                browser.count(".unread").await?
-            ) == (2, 1),
-            "marks"
-        );
-        ensure!(
-            browser.page.title().await? == "(1) Inbox · Facteur",
-            "title"
-        );
+        ensure!(browser.text(".unread .subject").await? == "First of all", "the wrong mark went");
+        ensure!((browser.count(".mails li").await?, browser.count(".unread").await?) == (2, 1), "marks");
+        ensure!(browser.page.title().await? == "(1) Inbox · Facteur", "title");
 
-        browser
-            .page
-            .find(Locator::Id("q"))
-            .await?
-            .send_keys("first")
-            .await?;
+        browser.page.find(Locator::Id("q")).await?.send_keys("first").await?;
         browser.click(".search button").await?;
-        browser
-            .page
-            .wait()
-            .for_element(Locator::XPath("//h1[contains(., 'Results')]"))
-            .await?;
-        ensure!(
-            browser.count(".mails li").await? == 1,
-            "the search found another number"
-        );
+        browser.page.wait().for_element(Locator::XPath("//h1[contains(., 'Results')]")).await?;
+        ensure!(browser.count(".mails li").await? == 1, "the search found another number");
         browser.click(".clear button").await?;
-        ensure!(
-            browser.text(".empty h2").await? == "No mail yet",
-            "not cleared"
-        );
+        ensure!(browser.text(".empty h2").await? == "No mail yet", "not cleared");
         Ok(())
     })
     .await
@@ -165,10 +117,7 @@ fn hostile(out: SocketAddr) -> String {
 <form id="f" action="OUT/form" method="post"><button id="send" autofocus onfocus="document.documentElement.dataset.ran=7">Send</button></form>
 <details open ontoggle="document.documentElement.dataset.ran=8">x</details><a id="self" href="OUT/self" target="_self">stay</a> <a id="top" href="OUT/toplink" target="_top">top</a> <a id="js" href="javascript:document.documentElement.dataset.ran=9" target="_self">js</a>
 <a id="away" href="OUT/away" ping="OUT/ping">away</a></body></html>"#;
-    html(
-        "<script>document.title='ran'</script>",
-        &body.replace("OUT", &format!("http://{out}")),
-    )
+    html("<script>document.title='ran'</script>", &body.replace("OUT", &format!("http://{out}")))
 }
 
 #[tokio::test]
@@ -178,54 +127,26 @@ async fn a_hostile_mail_runs_nothing_and_asks_for_nothing() -> Done {
         inbox.deliver(&["test@local.test"], &hostile(out)).await?;
         browser.visit(inbox.http, "/").await?;
         browser.click(".mails a").await?;
-        browser
-            .page
-            .wait()
-            .for_element(Locator::Css("iframe"))
-            .await?;
+        browser.page.wait().for_element(Locator::Css("iframe")).await?;
         let page = browser.page.current_url().await?;
-        browser
-            .page
-            .find(Locator::Css("iframe"))
-            .await?
-            .enter_frame()
-            .await?;
-        ensure!(
-            browser.text("#shown").await? == "calm",
-            "the mail is not shown"
-        );
+        browser.page.find(Locator::Css("iframe")).await?.enter_frame().await?;
+        ensure!(browser.text("#shown").await? == "calm", "the mail is not shown");
         for id in ["#send", "#js"] {
             browser.click(id).await?;
         }
-        ensure!(
-            browser.text("#shown").await? == "calm",
-            "the frame went elsewhere"
-        );
+        ensure!(browser.text("#shown").await? == "calm", "the frame went elsewhere");
         browser.page.enter_parent_frame().await?;
-        ensure!(
-            browser.page.current_url().await? == page,
-            "the page went elsewhere"
-        );
+        ensure!(browser.page.current_url().await? == page, "the page went elsewhere");
 
         for tab in ["html", "text", "source", "headers", "attachments"] {
-            browser
-                .visit(inbox.http, &format!("{}?tab={tab}", page.path()))
-                .await?;
-            ensure!(
-                browser.page.title().await?.contains("<script>"),
-                "the subject is not text"
-            );
+            browser.visit(inbox.http, &format!("{}?tab={tab}", page.path())).await?;
+            ensure!(browser.page.title().await?.contains("<script>"), "the subject is not text");
         }
         // By itself as well, outside the page's frame.
-        browser
-            .visit(inbox.http, &format!("{}/html", page.path()))
-            .await?;
+        browser.visit(inbox.http, &format!("{}/html", page.path())).await?;
         ensure!(browser.text("#shown").await? == "calm", "not shown");
         ensure!(
-            browser
-                .value("document.documentElement.dataset.ran === undefined")
-                .await?
-                == json!(true),
+            browser.value("document.documentElement.dataset.ran === undefined").await? == json!(true),
             "a script ran"
         );
         let left = count.load(Ordering::SeqCst);
@@ -235,14 +156,8 @@ async fn a_hostile_mail_runs_nothing_and_asks_for_nothing() -> Done {
         // The counter counts: following a link is the reader's will, and goes to a tab of its own.
         let windows = browser.page.windows().await?.len();
         browser.click("#top").await?;
-        ensure!(
-            browser.page.windows().await?.len() == windows + 1,
-            "the link opened no tab"
-        );
-        ensure!(
-            browser.text("#shown").await? == "calm",
-            "the link replaced the mail"
-        );
+        ensure!(browser.page.windows().await?.len() == windows + 1, "the link opened no tab");
+        ensure!(browser.text("#shown").await? == "calm", "the link replaced the mail");
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
         while count.load(Ordering::SeqCst) == 0 && tokio::time::Instant::now() < deadline {
             browser.page.windows().await?;
@@ -256,44 +171,21 @@ async fn a_hostile_mail_runs_nothing_and_asks_for_nothing() -> Done {
 #[tokio::test]
 async fn everything_works_without_javascript() -> Done {
     in_browser(async |browser, inbox| {
-        browser
-            .devtools(
-                "Emulation.setScriptExecutionDisabled",
-                json!({"value": true}),
-            )
-            .await?;
-        inbox
-            .deliver(
-                &["test@local.test"],
-                &html("Of HTML", "<p id=shown>Good <b>day</b>"),
-            )
-            .await?;
-        inbox
-            .deliver(&["test@local.test"], &text("Of text", "Plain words"))
-            .await?;
+        browser.devtools("Emulation.setScriptExecutionDisabled", json!({"value": true})).await?;
+        inbox.deliver(&["test@local.test"], &html("Of HTML", "<p id=shown>Good <b>day</b>")).await?;
+        inbox.deliver(&["test@local.test"], &text("Of text", "Plain words")).await?;
         browser.visit(inbox.http, "/").await?;
-        ensure!(
-            browser.text(".mails time").await?.ends_with("UTC"),
-            "a script ran"
-        );
+        ensure!(browser.text(".mails time").await?.ends_with("UTC"), "a script ran");
         ensure!(browser.count(".mails .unread").await? == 2, "the list");
         browser.click(".mails li:last-child a").await?;
-        ensure!(
-            browser.text(".tabs [aria-current]").await? == "HTML",
-            "the first tab"
-        );
+        ensure!(browser.text(".tabs [aria-current]").await? == "HTML", "the first tab");
         for (tab, expected) in [
             ("Source", "<p id=shown>"),
             ("Headers", "sender@local.test"),
             ("Attachments", "no attachment"),
             ("Text", "no text of its own"),
         ] {
-            browser
-                .page
-                .find(Locator::LinkText(tab))
-                .await?
-                .click()
-                .await?;
+            browser.page.find(Locator::LinkText(tab)).await?.click().await?;
             browser
                 .page
                 .wait()
@@ -308,33 +200,16 @@ async fn everything_works_without_javascript() -> Done {
             );
         }
         browser.click(".brand").await?;
-        browser
-            .page
-            .wait()
-            .for_element(Locator::Css(".mails"))
-            .await?;
-        browser
-            .page
-            .find(Locator::Id("q"))
-            .await?
-            .send_keys("plain")
-            .await?;
+        browser.page.wait().for_element(Locator::Css(".mails")).await?;
+        browser.page.find(Locator::Id("q")).await?.send_keys("plain").await?;
         browser.click(".search button").await?;
-        browser
-            .page
-            .wait()
-            .for_element(Locator::XPath("//h1[contains(., 'Results')]"))
-            .await?;
+        browser.page.wait().for_element(Locator::XPath("//h1[contains(., 'Results')]")).await?;
         ensure!(
-            browser.text(".mails").await?.contains("Of text")
-                && browser.count(".mails li").await? == 1,
+            browser.text(".mails").await?.contains("Of text") && browser.count(".mails li").await? == 1,
             "the search"
         );
         browser.click(".clear button").await?;
-        ensure!(
-            browser.text(".empty h2").await? == "No mail yet",
-            "not cleared"
-        );
+        ensure!(browser.text(".empty h2").await? == "No mail yet", "not cleared");
         Ok(())
     })
     .await
@@ -353,15 +228,10 @@ async fn fill(inbox: &Running) -> Done {
                 "someone.with.a.very.long.address.indeed@department.of.long.names.example.test",
                 "test@local.test",
             ],
-            &text(
-                &"Longsubjectwithoutanyspace".repeat(8),
-                &"https://example.test/".repeat(30),
-            ),
+            &text(&"Longsubjectwithoutanyspace".repeat(8), &"https://example.test/".repeat(30)),
         )
         .await?;
-    inbox
-        .deliver(&["test@local.test"], &text("", "A mail without a subject"))
-        .await?;
+    inbox.deliver(&["test@local.test"], &text("", "A mail without a subject")).await?;
     inbox
         .deliver(
             &["ops@local.test"],
@@ -383,10 +253,7 @@ async fn fill(inbox: &Running) -> Done {
     inbox
         .deliver(
             &["test@local.test"],
-            &html(
-                "Welcome to Larkspur Books",
-                "<h1>Welcome</h1><p>We are glad that you are here.</p>",
-            ),
+            &html("Welcome to Larkspur Books", "<h1>Welcome</h1><p>We are glad that you are here.</p>"),
         )
         .await?;
     inbox.deliver(&["test@local.test"], &invoice).await
@@ -400,28 +267,16 @@ async fn a_phone_shows_every_page_without_scrolling_sideways() -> Done {
         fits(browser, "the empty list").await?;
         fill(inbox).await?;
         browser.visit(inbox.http, "/").await?;
-        browser
-            .page
-            .wait()
-            .for_element(Locator::Css(".mails"))
-            .await?;
+        browser.page.wait().for_element(Locator::Css(".mails")).await?;
         fits(browser, "the list").await?;
         browser.screenshot("list-phone").await?;
         for row in [1, 6] {
             browser.visit(inbox.http, "/").await?;
-            browser
-                .click(&format!(".mails li:nth-child({row}) a"))
-                .await?;
-            browser
-                .page
-                .wait()
-                .for_element(Locator::Css(".mail"))
-                .await?;
+            browser.click(&format!(".mails li:nth-child({row}) a")).await?;
+            browser.page.wait().for_element(Locator::Css(".mail")).await?;
             let path = browser.page.current_url().await?.path().to_owned();
             for tab in ["html", "text", "source", "headers", "attachments"] {
-                browser
-                    .visit(inbox.http, &format!("{path}?tab={tab}"))
-                    .await?;
+                browser.visit(inbox.http, &format!("{path}?tab={tab}")).await?;
                 fits(browser, tab).await?;
             }
         }
@@ -432,9 +287,7 @@ async fn a_phone_shows_every_page_without_scrolling_sideways() -> Done {
 }
 
 async fn fits(browser: &Browser, what: &str) -> Done {
-    let widths = browser
-        .value("[document.documentElement.scrollWidth, innerWidth]")
-        .await?;
+    let widths = browser.value("[document.documentElement.scrollWidth, innerWidth]").await?;
     ensure!(widths == json!([360, 360]), "{what} is {widths} wide");
     Ok(())
 }
@@ -445,46 +298,21 @@ async fn dark_is_dark_and_light_is_light() -> Done {
         fill(inbox).await?;
         browser.colour_scheme("light").await?;
         browser.visit(inbox.http, "/").await?;
-        ensure!(
-            contrast(browser).await?,
-            "light: {}",
-            browser.value(COLOURS).await?
-        );
-        ensure!(
-            brightness(browser, "backgroundColor").await? > 0.8,
-            "light is not light"
-        );
+        ensure!(contrast(browser).await?, "light: {}", browser.value(COLOURS).await?);
+        ensure!(brightness(browser, "backgroundColor").await? > 0.8, "light is not light");
         browser.screenshot("list-light").await?;
         browser.click(".mails li:nth-child(1) a").await?;
-        browser
-            .page
-            .wait()
-            .for_element(Locator::Css("iframe"))
-            .await?;
+        browser.page.wait().for_element(Locator::Css("iframe")).await?;
         browser.screenshot("mail-light").await?;
         browser.colour_scheme("dark").await?;
-        ensure!(
-            brightness(browser, "backgroundColor").await? < 0.2,
-            "dark is not dark"
-        );
-        ensure!(
-            brightness(browser, "color").await? > 0.8,
-            "dark text is dark"
-        );
+        ensure!(brightness(browser, "backgroundColor").await? < 0.2, "dark is not dark");
+        ensure!(brightness(browser, "color").await? > 0.8, "dark text is dark");
         browser.screenshot("mail-dark").await?;
         browser.visit(inbox.http, "/").await?;
-        ensure!(
-            contrast(browser).await?,
-            "dark: {}",
-            browser.value(COLOURS).await?
-        );
+        ensure!(contrast(browser).await?, "dark: {}", browser.value(COLOURS).await?);
         browser.screenshot("list-dark").await?;
         browser.click(".clear button").await?;
-        browser
-            .page
-            .wait()
-            .for_element(Locator::Css(".empty"))
-            .await?;
+        browser.page.wait().for_element(Locator::Css(".empty")).await?;
         browser.colour_scheme("light").await?;
         browser.screenshot("empty-light").await
     })
@@ -503,6 +331,10 @@ async fn contrast(browser: &Browser) -> Done<bool> {
 }
 
 async fn brightness(browser: &Browser, property: &str) -> Done<f64> {
-    let value = browser.value(&format!("Math.max(...getComputedStyle(document.body).{property}.match(/\\d+/g).map(Number)) / 255")).await?;
+    let value = browser
+        .value(&format!(
+            "Math.max(...getComputedStyle(document.body).{property}.match(/\\d+/g).map(Number)) / 255"
+        ))
+        .await?;
     value.as_f64().ok_or_else(|| "no colour".into())
 }

@@ -20,10 +20,7 @@ fn kept(folder: &Path) -> Done<Vec<String>> {
         }
     }
     paths.sort();
-    paths
-        .iter()
-        .map(|path| Ok(String::from_utf8(std::fs::read(path)?)?))
-        .collect()
+    paths.iter().map(|path| Ok(String::from_utf8(std::fs::read(path)?)?)).collect()
 }
 
 async fn announced(inbox: &inbox::Running) -> Done<Smtp> {
@@ -36,9 +33,7 @@ async fn announced(inbox: &inbox::Running) -> Done<Smtp> {
 #[tokio::test]
 async fn a_conversation_is_answered_by_the_book() -> Done {
     let inbox = start().await?;
-    let mut smtp = Smtp(tokio::io::BufReader::new(
-        tokio::net::TcpStream::connect(inbox.smtp).await?,
-    ));
+    let mut smtp = Smtp(tokio::io::BufReader::new(tokio::net::TcpStream::connect(inbox.smtp).await?));
     assert_eq!(smtp.reply().await?, "220");
     for (line, code) in [
         ("MAIL FROM:<a@b.test>", "503"),
@@ -82,18 +77,11 @@ async fn a_conversation_is_answered_by_the_book() -> Done {
 async fn any_credentials_do() -> Done {
     let inbox = start().await?;
     for dialogue in [
-        &[
-            ("AUTH PLAIN AGEAYg==", "235"),
-            ("AUTH PLAIN AGEAYg==", "503"),
-        ][..],
+        &[("AUTH PLAIN AGEAYg==", "235"), ("AUTH PLAIN AGEAYg==", "503")][..],
         &[("AUTH PLAIN", "334"), ("AGEAYg==", "235")],
         &[("AUTH LOGIN", "334"), ("YQ==", "334"), ("Yg==", "235")],
         &[("AUTH LOGIN YQ==", "334"), ("Yg==", "235")],
-        &[
-            ("AUTH LOGIN", "334"),
-            ("*", "501"),
-            ("AUTH CRAM-MD5", "504"),
-        ],
+        &[("AUTH LOGIN", "334"), ("*", "501"), ("AUTH CRAM-MD5", "504")],
     ] {
         let mut smtp = Smtp::greeted(inbox.smtp).await?;
         for (line, code) in dialogue {
@@ -106,17 +94,8 @@ async fn any_credentials_do() -> Done {
 #[tokio::test]
 async fn one_mail_arrives_whatever_its_body_holds() -> Done {
     let inbox = start().await?;
-    let evil =
-        "MAIL FROM:<x@evil.test>\r\nRCPT TO:<y@evil.test>\r\nDATA\r\nSubject: smuggled\r\n\r\nx";
-    let ends = [
-        "\n.\n",
-        "\n.\r\n",
-        "\r.\r",
-        "\r.\r\n",
-        "\r\n.\n",
-        "\r\n.\r",
-        "\n\n.\r\r\n",
-    ];
+    let evil = "MAIL FROM:<x@evil.test>\r\nRCPT TO:<y@evil.test>\r\nDATA\r\nSubject: smuggled\r\n\r\nx";
+    let ends = ["\n.\n", "\n.\r\n", "\r.\r", "\r.\r\n", "\r\n.\n", "\r\n.\r", "\n\n.\r\r\n"];
     let mut expected = Vec::new();
     for (cut, end) in ends.iter().enumerate() {
         let body = format!("Subject: {cut}\r\n\r\nbefore{end}{evil}\r\n");
@@ -142,18 +121,11 @@ async fn pipelined_mails_and_several_recipients_are_kept_apart() -> Done {
     let inbox = start().await?;
     let mut smtp = Smtp::greeted(inbox.smtp).await?;
     let mail = "MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nRCPT TO:<e@f.test>\r\nDATA\r\n";
-    smtp.0
-        .write_all(format!("{mail}one\r\n.\r\n{mail}..two\r\n.\r\nQUIT\r\n").as_bytes())
-        .await?;
+    smtp.0.write_all(format!("{mail}one\r\n.\r\n{mail}..two\r\n.\r\nQUIT\r\n").as_bytes()).await?;
     let mut answers = String::new();
     smtp.0.read_to_string(&mut answers).await?;
     let codes: Vec<&str> = answers.lines().filter_map(|line| line.get(..3)).collect();
-    assert_eq!(
-        codes,
-        [
-            "250", "250", "250", "354", "250", "250", "250", "250", "354", "250", "221"
-        ]
-    );
+    assert_eq!(codes, ["250", "250", "250", "354", "250", "250", "250", "250", "354", "250", "221"]);
     assert_eq!(kept(&inbox.folder)?, ["one\r\n", ".two\r\n"]);
     Ok(())
 }
@@ -162,18 +134,8 @@ async fn pipelined_mails_and_several_recipients_are_kept_apart() -> Done {
 async fn a_mail_is_on_the_list_when_its_250_is_said() -> Done {
     let inbox = start().await?;
     for number in 0..20 {
-        inbox
-            .deliver(
-                &["a@local.test"],
-                &format!("Subject: number {number}\r\n\r\n"),
-            )
-            .await?;
-        let list = client()?
-            .get(format!("http://{}/api/messages", inbox.http))
-            .send()
-            .await?
-            .text()
-            .await?;
+        inbox.deliver(&["a@local.test"], &format!("Subject: number {number}\r\n\r\n")).await?;
+        let list = client()?.get(format!("http://{}/api/messages", inbox.http)).send().await?.text().await?;
         assert!(list.contains(&format!("number {number}\"")), "{list}");
     }
     Ok(())
@@ -223,12 +185,6 @@ async fn lettre_delivers_with_a_login() -> Done {
         .body("Été\n.\n..\nfin".to_owned())?;
     let sent = message.formatted();
     transport.send(message).await?;
-    assert_eq!(
-        kept(&inbox.folder)?,
-        [format!(
-            "{}\r\n",
-            String::from_utf8(sent)?.trim_end_matches("\r\n")
-        )]
-    );
+    assert_eq!(kept(&inbox.folder)?, [format!("{}\r\n", String::from_utf8(sent)?.trim_end_matches("\r\n"))]);
     Ok(())
 }

@@ -20,8 +20,7 @@ use facteur::settings::ExposeSecret;
 use sqlx::Connection;
 
 use fixture::{
-    Holder, Home, connect, ended, is_root, kill_9, postmaster, process_group, run_as_normal_user,
-    start,
+    Holder, Home, connect, ended, is_root, kill_9, postmaster, process_group, run_as_normal_user, start,
 };
 
 const KEPT: &str = "SELECT count(*) FROM kept";
@@ -34,10 +33,7 @@ async fn keep_a_row(url: &str) {
 
 async fn kept_rows(server: &LocalPostgres) -> i64 {
     let mut connection = connect(server.url().expose_secret()).await;
-    sqlx::query_scalar(KEPT)
-        .fetch_one(&mut connection)
-        .await
-        .unwrap()
+    sqlx::query_scalar(KEPT).fetch_one(&mut connection).await.unwrap()
 }
 
 #[tokio::test]
@@ -84,10 +80,7 @@ async fn server_is_durable_private_and_away_from_the_terminals_ctrl_c() {
 
     let url = server.url().expose_secret().to_owned();
     let (start_of_url, rest) = url.split_once(':').unwrap();
-    let other = format!(
-        "{start_of_url}://postgres:guess@{}",
-        rest.split_once('@').unwrap().1
-    );
+    let other = format!("{start_of_url}://postgres:guess@{}", rest.split_once('@').unwrap().1);
     let refused = sqlx::PgConnection::connect(&other).await;
     assert!(refused.unwrap_err().to_string().contains("password"));
 
@@ -131,12 +124,8 @@ async fn killed_facteur_and_killed_postgres_lose_nothing() {
 
     // And a copy of the folder, with the PID file of the server that runs on the original.
     let copy = Home::new();
-    let status = Command::new("cp")
-        .arg("-a")
-        .arg(home.path().join("postgres"))
-        .arg(copy.path())
-        .status()
-        .unwrap();
+    let status =
+        Command::new("cp").arg("-a").arg(home.path().join("postgres")).arg(copy.path()).status().unwrap();
     assert!(status.success());
     let of_copy = start(&copy).await;
     assert_eq!(kept_rows(&of_copy).await, 1);
@@ -155,10 +144,7 @@ async fn pid_file_that_names_a_stranger_stops_nobody() {
 
     // After a power cut, the number of the dead server can be any process's: here one of the same user.
     let mut stranger = Command::new("sleep");
-    stranger
-        .arg("600")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    stranger.arg("600").stdout(Stdio::null()).stderr(Stdio::null());
     fixture::as_owner_of(&mut stranger, &data);
     let mut stranger = stranger.spawn().unwrap();
     let rest = pid_file.split_once('\n').unwrap().1;
@@ -193,9 +179,7 @@ async fn port_that_is_taken_is_left_to_its_owner() {
 async fn second_facteur_is_told_about_the_first() {
     let home = Home::new();
     let first = start(&home).await;
-    let error = LocalPostgres::start(home.path(), None, &Silent)
-        .await
-        .unwrap_err();
+    let error = LocalPostgres::start(home.path(), None, &Silent).await.unwrap_err();
     let LocalPostgresError::AlreadyRunning { pid, .. } = &error else {
         panic!("{error}");
     };
@@ -213,9 +197,7 @@ async fn data_of_another_version_is_not_touched() {
     let data = home.path().join("postgres/data");
     fs::create_dir_all(&data).unwrap();
     fs::write(data.join("PG_VERSION"), "13\n").unwrap();
-    let error = LocalPostgres::start(home.path(), None, &Silent)
-        .await
-        .unwrap_err();
+    let error = LocalPostgres::start(home.path(), None, &Silent).await.unwrap_err();
     assert!(
         matches!(&error, LocalPostgresError::ClusterVersion { cluster, .. } if cluster == "13"),
         "{error}"
@@ -232,9 +214,7 @@ async fn failed_start_shows_the_end_of_the_log() {
     let settings = server.folder().join("data/postgresql.conf");
     server.stop().await.unwrap();
     fs::write(&settings, "no_such_setting = 1\n").unwrap();
-    let error = LocalPostgres::start(home.path(), None, &Silent)
-        .await
-        .unwrap_err();
+    let error = LocalPostgres::start(home.path(), None, &Silent).await.unwrap_err();
     assert!(error.to_string().contains("no_such_setting"), "{error}");
 }
 
@@ -243,13 +223,8 @@ async fn home_without_rights_is_named() {
     let home = Home::new();
     let file = home.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = LocalPostgres::start(&file.join("home"), None, &Silent)
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, LocalPostgresError::Folder { .. }),
-        "{error}"
-    );
+    let error = LocalPostgres::start(&file.join("home"), None, &Silent).await.unwrap_err();
+    assert!(matches!(error, LocalPostgresError::Folder { .. }), "{error}");
     assert!(error.to_string().contains("FACTEUR_HOME"), "{error}");
 }
 
@@ -274,13 +249,8 @@ async fn child_as_a_normal_user() {
     let closed = home.path().join("closed");
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
-    let error = LocalPostgres::start(&closed.join("home"), None, &Silent)
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, LocalPostgresError::Folder { .. }),
-        "{error}"
-    );
+    let error = LocalPostgres::start(&closed.join("home"), None, &Silent).await.unwrap_err();
+    assert!(matches!(error, LocalPostgresError::Folder { .. }), "{error}");
     println!("passed");
 }
 

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use facteur::local_postgres::{
-    DOWNLOADED_VERSION, LocalPostgresError, Progress, Silent, download_binaries,
-};
+use facteur::local_postgres::{DOWNLOADED_VERSION, LocalPostgresError, Progress, Silent, download_binaries};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
@@ -69,10 +67,7 @@ async fn answer(stream: tokio::net::TcpStream, archive: Archive, bytes: &[u8], c
         Archive::Whole => ("200 OK", bytes, bytes.len()),
         Archive::CutShort => ("200 OK", bytes, bytes.len() / 2),
     };
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&body[..sent]).await.unwrap();
     stream.shutdown().await.unwrap();
@@ -80,19 +75,15 @@ async fn answer(stream: tokio::net::TcpStream, archive: Archive, bytes: &[u8], c
 
 /// As the publisher's: one folder, `bin` in it.
 fn archive_bytes() -> Vec<u8> {
-    let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(
-        Vec::new(),
-        flate2::Compression::fast(),
-    ));
+    let mut builder =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     let program = b"#!/bin/sh\necho 'postgres (PostgreSQL) 17.11'\n";
     for name in ["initdb", "postgres", "pg_ctl"] {
         let mut header = tar::Header::new_gnu();
         header.set_size(program.len() as u64);
         header.set_mode(0o755);
         let path = format!("postgresql-{DOWNLOADED_VERSION}-somewhere/bin/{name}");
-        builder
-            .append_data(&mut header, path, &program[..])
-            .unwrap();
+        builder.append_data(&mut header, path, &program[..]).unwrap();
     }
     builder.into_inner().unwrap().finish().unwrap()
 }
@@ -134,8 +125,7 @@ impl Progress for Recorder {
 
     fn downloaded(&self, bytes: u64, total: Option<u64>) {
         assert!(total.is_some_and(|total| bytes <= total));
-        self.bytes
-            .store(bytes.try_into().unwrap(), Ordering::SeqCst);
+        self.bytes.store(bytes.try_into().unwrap(), Ordering::SeqCst);
     }
 }
 
@@ -149,9 +139,7 @@ async fn archive_is_unpacked_once_and_then_found() {
 
     let mirror = Mirror::serving(Archive::Whole, None).await;
     let seen = Recorder::default();
-    let bin = download_binaries(&folder.0, Some(&mirror.url), &seen)
-        .await
-        .unwrap();
+    let bin = download_binaries(&folder.0, Some(&mirror.url), &seen).await.unwrap();
     assert!(bin.join("postgres").is_file());
     assert_eq!(seen.bytes.into_inner(), archive_bytes().len());
     assert_eq!(seen.lines.into_inner().unwrap().len(), 1);
@@ -167,10 +155,7 @@ async fn wrong_checksum_leaves_nothing() {
     let folder = Folder::new();
     let mirror = Mirror::serving(Archive::Whole, Some(&"0".repeat(64))).await;
     let error = fetch(&folder.0, &mirror.url).await.unwrap_err();
-    assert!(
-        matches!(error, LocalPostgresError::Checksum { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, LocalPostgresError::Checksum { .. }), "{error}");
     assert!(folder.is_empty());
 }
 
@@ -188,10 +173,7 @@ async fn download_that_is_cut_short_leaves_nothing() {
     let folder = Folder::new();
     let mirror = Mirror::serving(Archive::CutShort, None).await;
     let error = fetch(&folder.0, &mirror.url).await.unwrap_err();
-    assert!(
-        matches!(error, LocalPostgresError::Download { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, LocalPostgresError::Download { .. }), "{error}");
     assert!(folder.is_empty());
 }
 
@@ -211,12 +193,7 @@ async fn no_network_says_what_to_do_instead() {
     let folder = Folder::new();
     let mirror = Mirror::serving(Archive::Whole, None).await.end().await;
     let text = fetch(&folder.0, &mirror).await.unwrap_err().to_string();
-    for part in [
-        "refused",
-        mirror.as_str(),
-        "apt-get install postgresql",
-        "DATABASE_URL",
-    ] {
+    for part in ["refused", mirror.as_str(), "apt-get install postgresql", "DATABASE_URL"] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }

@@ -120,7 +120,8 @@ async fn a_claim_takes_what_is_due_and_leases_it() {
 #[tokio::test]
 async fn the_most_urgent_goes_first_and_each_tenth_claim_begins_at_the_other_end() {
     let t = TestOutbox::new().await;
-    for (to, priority) in [("low", Priority::Low), ("normal", Priority::Normal), ("urgent", Priority::Urgent)] {
+    for (to, priority) in [("low", Priority::Low), ("normal", Priority::Normal), ("urgent", Priority::Urgent)]
+    {
         t.enqueue(email_to(&format!("{to}@x.test")).priority(priority)).await;
     }
     let session = t.session().await;
@@ -163,7 +164,8 @@ async fn what_was_sent_leaves_the_queue_with_its_outcome_and_its_event() {
     assert!(t.outbox.settle(session, &[sent(&claimed[0])]).await.unwrap().is_empty());
     assert_eq!(t.states().await, "sent 1");
     assert_eq!(t.events(id).await, "accepted, sent");
-    let outcome = "SELECT concat_ws(' ', recipient, reason, transport, code, reply, attempts) FROM facteur.outcomes";
+    let outcome =
+        "SELECT concat_ws(' ', recipient, reason, transport, code, reply, attempts) FROM facteur.outcomes";
     assert_eq!(t.text(outcome).await, "ada@x.test accepted smtp:test 250 2.0.0 ok 1");
 }
 
@@ -223,16 +225,21 @@ async fn the_reaper_takes_from_the_dead_and_from_nobody_else() {
         t.outbox.claim(session, 1, LEASE, 0).await.unwrap();
         sessions.push(session);
     }
-    let worker = |to: &str| format!("(SELECT worker_id FROM facteur.deliveries WHERE recipient = '{to}@x.test')");
+    let worker =
+        |to: &str| format!("(SELECT worker_id FROM facteur.deliveries WHERE recipient = '{to}@x.test')");
     t.execute(&format!(
         "UPDATE facteur.worker_sessions SET expires_at = now() - interval '1 s' WHERE id = {}",
         worker("expired")
     ))
     .await;
     t.execute(&format!("DELETE FROM facteur.worker_sessions WHERE id = {}", worker("gone"))).await;
-    t.execute("UPDATE facteur.deliveries SET lease_until = now() - interval '1 s' WHERE recipient = 'late@x.test'").await;
+    t.execute(
+        "UPDATE facteur.deliveries SET lease_until = now() - interval '1 s' WHERE recipient = 'late@x.test'",
+    )
+    .await;
     assert_eq!(t.outbox.reap().await.unwrap().requeued, 3);
-    let still = t.text("SELECT string_agg(recipient, ',') FROM facteur.deliveries WHERE state = 'sending'").await;
+    let still =
+        t.text("SELECT string_agg(recipient, ',') FROM facteur.deliveries WHERE state = 'sending'").await;
     assert_eq!(still, "living@x.test");
     assert_eq!(t.outbox.reap().await.unwrap(), facteur::outbox::Reaped::default(), "once");
 }
@@ -270,7 +277,10 @@ async fn held_mail_whose_content_may_have_left_waits_for_a_person() {
     t.outbox.end_session(session).await.unwrap();
     let reaped = t.outbox.reap().await.unwrap();
     assert_eq!((reaped.parked, reaped.requeued), (1, 1));
-    assert_eq!(t.text("SELECT recipient FROM facteur.deliveries WHERE state = 'unknown'").await, "begun@x.test");
+    assert_eq!(
+        t.text("SELECT recipient FROM facteur.deliveries WHERE state = 'unknown'").await,
+        "begun@x.test"
+    );
     assert!(!t.outbox.mark_data_started(begun).await.unwrap(), "the lease is gone");
 }
 
@@ -297,7 +307,10 @@ async fn a_lease_is_renewed_only_for_what_is_still_being_sent() {
     let sending = [(kept.id, kept.token)];
     t.outbox.heartbeat(session, "test", Duration::from_secs(30), LEASE, &sending).await.unwrap();
     assert_eq!(t.outbox.reap().await.unwrap().requeued, 1);
-    assert_eq!(t.text("SELECT recipient FROM facteur.deliveries WHERE state = 'sending'").await, "kept@x.test");
+    assert_eq!(
+        t.text("SELECT recipient FROM facteur.deliveries WHERE state = 'sending'").await,
+        "kept@x.test"
+    );
 }
 
 #[tokio::test]
@@ -305,7 +318,8 @@ async fn calling_twice_with_one_key_enqueues_once() {
     let t = TestOutbox::new().await;
     let email = email_to("ada@x.test").idempotency_key("order-7").build().unwrap();
     let calls = (0..20).map(|_| t.outbox.enqueue(&email));
-    let results: Vec<_> = futures_util::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
+    let results: Vec<_> =
+        futures_util::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(results.iter().map(|r| r.id).collect::<HashSet<_>>().len(), 1, "one id for all");
     assert_eq!(results.iter().filter(|r| r.created).count(), 1, "one of them created it");
     assert_eq!(t.states().await, "queued 1");

@@ -34,7 +34,8 @@ impl Catcher {
     async fn start() -> Self {
         let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(uuid::Uuid::new_v4().to_string());
         let any = ([127, 0, 0, 1], 0).into();
-        let inbox = Inbox::bind(InboxSettings { http: any, smtp: any, folder: folder.clone() }).await.unwrap();
+        let inbox =
+            Inbox::bind(InboxSettings { http: any, smtp: any, folder: folder.clone() }).await.unwrap();
         let relay = relay_at(inbox.smtp_addr().port());
         let page = format!("http://{}", inbox.http_addr());
         let stop = CancellationToken::new();
@@ -109,7 +110,10 @@ async fn a_step_sends_what_is_due_and_writes_it_down() {
     let mail = catcher.get("/api/messages/wait?to=ada@x.test").await;
     let message_id = format!("<{}>", t.text("SELECT message_id FROM facteur.emails").await);
     let headers = mail["headers"].as_array().unwrap();
-    assert!(headers.iter().any(|h| h["name"] == "Message-ID" && h["value"] == message_id.as_str()), "{headers:?}");
+    assert!(
+        headers.iter().any(|h| h["name"] == "Message-ID" && h["value"] == message_id.as_str()),
+        "{headers:?}"
+    );
     assert!(headers.iter().any(|h| h["name"] == "X-Entity-Ref-ID" && h["value"] == id.to_string().as_str()));
     assert_eq!(t.number("SELECT count(*) FROM facteur.events WHERE kind = 'sent'").await, 3);
 }
@@ -158,7 +162,11 @@ async fn a_row_that_nobody_can_render_fails_alone() {
     assert_eq!(worker(&t, &catcher.relay, pace()).drain().await.unwrap(), 3);
     assert_eq!(catcher.recipients().await, ["good@x.test"]);
     assert_eq!(t.states().await, "failed 1, queued 1, sent 1");
-    assert_eq!(t.text("SELECT recipient FROM facteur.deliveries").await, "panics@x.test", "tried again, in vain, later");
+    assert_eq!(
+        t.text("SELECT recipient FROM facteur.deliveries").await,
+        "panics@x.test",
+        "tried again, in vain, later"
+    );
 }
 
 #[tokio::test]
@@ -245,8 +253,12 @@ async fn what_awaits_its_last_reply_when_time_is_up_is_unknown_and_not_sent_agai
     shutdown.begin.cancel();
     running.await.unwrap();
     assert!(begun.elapsed() < grace + Duration::from_secs(1), "{:?}", begun.elapsed());
-    assert_eq!(t.text("SELECT recipient FROM facteur.deliveries WHERE state = 'unknown'").await, "hold@x.test");
-    let wait = "SELECT extract(epoch FROM run_at - now())::bigint FROM facteur.deliveries WHERE state = 'queued'";
+    assert_eq!(
+        t.text("SELECT recipient FROM facteur.deliveries WHERE state = 'unknown'").await,
+        "hold@x.test"
+    );
+    let wait =
+        "SELECT extract(epoch FROM run_at - now())::bigint FROM facteur.deliveries WHERE state = 'queued'";
     let wait = t.number(wait).await;
     assert!(wait >= 290, "not before five minutes: {wait} s");
 }
@@ -267,7 +279,11 @@ async fn what_has_not_come_to_its_last_byte_when_time_is_up_goes_back_uncounted(
     running.await.unwrap();
     assert_eq!(t.states().await, "queued 1");
     assert_eq!(t.number("SELECT attempt::bigint FROM facteur.deliveries").await, 0);
-    assert_eq!(t.number("SELECT count(*) FROM facteur.deliveries WHERE run_at <= now()").await, 1, "due at once");
+    assert_eq!(
+        t.number("SELECT count(*) FROM facteur.deliveries WHERE run_at <= now()").await,
+        1,
+        "due at once"
+    );
 }
 
 #[tokio::test]
@@ -278,7 +294,8 @@ async fn what_a_dead_worker_held_is_sent_by_the_next() {
     t.claim(dead).await;
     let next = worker(&t, &catcher.relay, pace());
     assert_eq!(next.tick().await.unwrap(), Tick::Idle, "the lease holds");
-    t.execute("UPDATE facteur.worker_sessions SET expires_at = now() - interval '1 s' WHERE host = 'test'").await;
+    t.execute("UPDATE facteur.worker_sessions SET expires_at = now() - interval '1 s' WHERE host = 'test'")
+        .await;
     // The next one's own session was just aged too: it says again that it lives.
     let next = worker(&t, &catcher.relay, pace());
     t.outbox.reap().await.unwrap();

@@ -35,9 +35,7 @@ pub(super) struct Archive {
 impl Archive {
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        Ok(Self {
-            folder: folder.to_owned(),
-        })
+        Ok(Self { folder: folder.to_owned() })
     }
 
     /// The ids that are there, oldest first.
@@ -86,10 +84,7 @@ impl Archive {
     pub(super) fn remove_all(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            if ["json", "eml", "part"]
-                .iter()
-                .any(|extension| id_of(&path, extension).is_some())
-            {
+            if ["json", "eml", "part"].iter().any(|extension| id_of(&path, extension).is_some()) {
                 fs::remove_file(path)?;
             }
         }

@@ -31,9 +31,8 @@ pub(super) fn embed(html: &str, attachments: &[Attachment]) -> String {
     let mut rest = html;
     while let Some(place) = next_reference(rest) {
         let (before, reference) = rest.split_at(place);
-        let end = reference
-            .find(['"', '\'', ')', '>', '<', ' ', '\t', '\r', '\n'])
-            .unwrap_or(reference.len());
+        let end =
+            reference.find(['"', '\'', ')', '>', '<', ' ', '\t', '\r', '\n']).unwrap_or(reference.len());
         let id = percent_decoded(&reference[4..end]);
         embedded.push_str(before);
         match images.get(id.as_str()) {
@@ -51,13 +50,9 @@ pub(super) fn embed(html: &str, attachments: &[Attachment]) -> String {
 /// Where the next `cid:` stands at the start of an attribute's value or of a `url(…)`.
 fn next_reference(html: &str) -> Option<usize> {
     let bytes = html.as_bytes();
-    let starts = |place: &usize| {
-        bytes[*place..]
-            .get(..4)
-            .is_some_and(|four| four.eq_ignore_ascii_case(b"cid:"))
-    };
-    (1..bytes.len())
-        .find(|place| matches!(bytes[place - 1], b'"' | b'\'' | b'(' | b'=') && starts(place))
+    let starts =
+        |place: &usize| bytes[*place..].get(..4).is_some_and(|four| four.eq_ignore_ascii_case(b"cid:"));
+    (1..bytes.len()).find(|place| matches!(bytes[place - 1], b'"' | b'\'' | b'(' | b'=') && starts(place))
 }
 
 fn push_data_url(html: &mut String, image: &Attachment) {
@@ -70,16 +65,13 @@ fn push_data_url(html: &mut String, image: &Attachment) {
 fn push_base64(text: &mut String, bytes: &[u8]) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for three in bytes.chunks(3) {
-        let bits = three.iter().enumerate().fold(0_u32, |bits, (place, byte)| {
-            bits | u32::from(*byte) << (16 - 8 * place)
-        });
+        let bits = three
+            .iter()
+            .enumerate()
+            .fold(0_u32, |bits, (place, byte)| bits | u32::from(*byte) << (16 - 8 * place));
         for place in 0..4 {
             let digit = ALPHABET[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if place > three.len() {
-                '='
-            } else {
-                digit as char
-            });
+            text.push(if place > three.len() { '=' } else { digit as char });
         }
     }
 }
@@ -88,26 +80,16 @@ fn percent_decoded(text: &str) -> String {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [byte, after @ ..] = rest {
-        let escaped = after
-            .get(..2)
-            .filter(|_| *byte == b'%')
-            .and_then(hexadecimal);
+        let escaped = after.get(..2).filter(|_| *byte == b'%').and_then(hexadecimal);
         decoded.push(escaped.unwrap_or(*byte));
-        rest = if escaped.is_some() {
-            &after[2..]
-        } else {
-            after
-        };
+        rest = if escaped.is_some() { &after[2..] } else { after };
     }
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
 fn hexadecimal(digits: &[u8]) -> Option<u8> {
     let value = |digit: &u8| char::from(*digit).to_digit(16);
-    let number = digits
-        .iter()
-        .map(value)
-        .try_fold(0, |number, digit| Some(number * 16 + digit?))?;
+    let number = digits.iter().map(value).try_fold(0, |number, digit| Some(number * 16 + digit?))?;
     u8::try_from(number).ok()
 }
 

@@ -130,11 +130,7 @@ impl Inbox {
         })
         .await
         .map_err(|source| InboxError::Folder { folder, source })?;
-        Ok(Self {
-            http,
-            smtp,
-            store: Arc::new(store),
-        })
+        Ok(Self { http, smtp, store: Arc::new(store) })
     }
 
     /// Where the page is, with the real port.
@@ -154,12 +150,7 @@ impl Inbox {
         let guard = stop.clone().drop_guard();
         let smtp = smtp::serve(self.smtp.0, Arc::clone(&self.store), stop.clone());
         let page = web::serve(self.http.0, self.store, stop);
-        let page = async {
-            page.await.map_err(|source| InboxError::Stopped {
-                door: Door::Page,
-                source,
-            })
-        };
+        let page = async { page.await.map_err(|source| InboxError::Stopped { door: Door::Page, source }) };
         let smtp = async {
             smtp.await;
             Ok(())
@@ -176,27 +167,15 @@ async fn listen(door: Door, address: SocketAddr) -> Result<(TcpListener, SocketA
         let real = listener.local_addr()?;
         Ok((listener, real))
     };
-    bound
-        .await
-        .map_err(|source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => InboxError::PortTaken {
-                door,
-                address,
-                source,
-            },
-            _ => InboxError::Listen {
-                door,
-                address,
-                source,
-            },
-        })
+    bound.await.map_err(|source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => InboxError::PortTaken { door, address, source },
+        _ => InboxError::Listen { door, address, source },
+    })
 }
 
 /// Runs file work on the blocking pool. It finishes even when nobody waits for it any more.
 async fn off_the_runtime<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

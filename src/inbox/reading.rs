@@ -42,18 +42,12 @@ pub(super) struct Attachment {
 impl Reading {
     pub(super) fn of(raw: &[u8]) -> Self {
         let parsed = catch_unwind(AssertUnwindSafe(|| parse(raw))).ok().flatten();
-        Self {
-            headers: header_lines(raw),
-            ..parsed.unwrap_or_default()
-        }
+        Self { headers: header_lines(raw), ..parsed.unwrap_or_default() }
     }
 
     /// The text, or the HTML without its tags.
     pub(super) fn readable_text(&self) -> String {
-        self.text
-            .clone()
-            .or_else(|| self.html_as_text.clone())
-            .unwrap_or_default()
+        self.text.clone().or_else(|| self.html_as_text.clone()).unwrap_or_default()
     }
 }
 
@@ -62,17 +56,9 @@ fn parse(raw: &[u8]) -> Option<Reading> {
         return None;
     }
     let message = MessageParser::default().parse(raw)?;
-    let text = bodies(message.text_bodies(), |part| {
-        matches!(part.body, PartType::Text(_))
-    });
-    let html = bodies(message.html_bodies(), |part| {
-        matches!(part.body, PartType::Html(_))
-    });
-    let html_as_text = if text.is_none() {
-        html.as_deref().map(without_tags)
-    } else {
-        None
-    };
+    let text = bodies(message.text_bodies(), |part| matches!(part.body, PartType::Text(_)));
+    let html = bodies(message.html_bodies(), |part| matches!(part.body, PartType::Html(_)));
+    let html_as_text = if text.is_none() { html.as_deref().map(without_tags) } else { None };
     Some(Reading {
         from: message.from().map(written).filter(|from| !from.is_empty()),
         subject: message.subject().unwrap_or_default().to_owned(),
@@ -93,40 +79,26 @@ fn parse(raw: &[u8]) -> Option<Reading> {
 /// The parser's own conversion runs a heading or a cell into what follows it.
 fn without_tags(html: &str) -> String {
     let ends = ["</h", "</td", "</th", "</li", "</div"];
-    let spaced = ends.iter().fold(html.to_owned(), |html, end| {
-        html.replace(end, &format!(" {end}"))
-    });
+    let spaced = ends.iter().fold(html.to_owned(), |html, end| html.replace(end, &format!(" {end}")));
     html_to_text(&spaced)
 }
 
 /// At least as many as there can be messages within messages.
 fn nesting_bound(raw: &[u8]) -> usize {
     let nests = |subtype: &[u8]| {
-        [&b"rfc822"[..], b"global", b"digest"].iter().any(|name| {
-            subtype
-                .get(..name.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(name))
-        })
+        [&b"rfc822"[..], b"global", b"digest"]
+            .iter()
+            .any(|name| subtype.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
     };
-    raw.iter()
-        .enumerate()
-        .filter(|(place, byte)| **byte == b'/' && nests(&raw[place + 1..]))
-        .count()
+    raw.iter().enumerate().filter(|(place, byte)| **byte == b'/' && nests(&raw[place + 1..])).count()
 }
 
 fn bodies<'x>(
     parts: impl Iterator<Item = &'x MessagePart<'x>>,
     wanted: fn(&MessagePart<'_>) -> bool,
 ) -> Option<String> {
-    let texts: Vec<&str> = parts
-        .filter(|part| wanted(part))
-        .filter_map(MessagePart::text_contents)
-        .collect();
-    if texts.is_empty() {
-        None
-    } else {
-        Some(texts.join("\n"))
-    }
+    let texts: Vec<&str> = parts.filter(|part| wanted(part)).filter_map(MessagePart::text_contents).collect();
+    if texts.is_empty() { None } else { Some(texts.join("\n")) }
 }
 
 fn written(addresses: &Address<'_>) -> String {
@@ -145,25 +117,18 @@ fn attachments(message: &Message<'_>) -> Vec<Attachment> {
     let one = |(place, part): (usize, &MessagePart<'_>)| Attachment {
         name: file_name(part.attachment_name().unwrap_or_default(), place + 1),
         content_type: content_type(part),
-        content_id: part
-            .content_id()
-            .map(|id| id.trim_matches(['<', '>']).to_owned()),
+        content_id: part.content_id().map(|id| id.trim_matches(['<', '>']).to_owned()),
         content: part.contents().to_vec(),
     };
     message.attachments().enumerate().map(one).collect()
 }
 
 fn content_type(part: &MessagePart<'_>) -> String {
-    let default = if part.is_message() {
-        "message/rfc822"
-    } else {
-        "application/octet-stream"
-    };
-    part.content_type()
-        .map_or(default.to_owned(), |kind| match kind.subtype() {
-            Some(subtype) => format!("{}/{subtype}", kind.ctype()).to_lowercase(),
-            None => default.to_owned(),
-        })
+    let default = if part.is_message() { "message/rfc822" } else { "application/octet-stream" };
+    part.content_type().map_or(default.to_owned(), |kind| match kind.subtype() {
+        Some(subtype) => format!("{}/{subtype}", kind.ctype()).to_lowercase(),
+        None => default.to_owned(),
+    })
 }
 
 /// The base name, without what a file system or a header would take for something else.
@@ -175,11 +140,7 @@ fn file_name(given: &str, number: usize) -> String {
     };
     let clean: String = base.chars().filter(|c| !strange(*c)).take(120).collect();
     let clean = clean.trim_matches(|c: char| c == '.' || c.is_whitespace());
-    if clean.is_empty() {
-        format!("attachment-{number}")
-    } else {
-        clean.to_owned()
-    }
+    if clean.is_empty() { format!("attachment-{number}") } else { clean.to_owned() }
 }
 
 fn header_lines(raw: &[u8]) -> Vec<HeaderLine> {
@@ -194,10 +155,7 @@ fn header_lines(raw: &[u8]) -> Vec<HeaderLine> {
             last.value.push(' ');
             last.value.push_str(text.trim());
         } else if let Some((name, value)) = text.split_once(':') {
-            lines.push(HeaderLine {
-                name: name.trim().to_owned(),
-                value: value.trim().to_owned(),
-            });
+            lines.push(HeaderLine { name: name.trim().to_owned(), value: value.trim().to_owned() });
         } else {
             break;
         }
@@ -222,10 +180,7 @@ mod tests {
     #[test]
     fn header_lines_are_unfolded_and_end_at_the_body() {
         let lines = header_lines(b"A: 1\r\n  2\r\nB:3\r\n\r\nC: 4\r\n");
-        let lines: Vec<_> = lines
-            .iter()
-            .map(|line| (line.name.as_str(), line.value.as_str()))
-            .collect();
+        let lines: Vec<_> = lines.iter().map(|line| (line.name.as_str(), line.value.as_str())).collect();
         assert_eq!(lines, [("A", "1 2"), ("B", "3")]);
     }
 
@@ -257,19 +212,12 @@ mod tests {
 
     #[test]
     fn a_mail_of_html_only_is_searched_without_its_tags() {
-        let reading =
-            Reading::of(b"Subject: s\r\nContent-Type: text/html\r\n\r\n<h1>Hello</h1><p>Good <b>day</b></p>\r\n");
+        let reading = Reading::of(
+            b"Subject: s\r\nContent-Type: text/html\r\n\r\n<h1>Hello</h1><p>Good <b>day</b></p>\r\n",
+        );
         assert_eq!(reading.text, None);
-        assert!(
-            reading
-                .html
-                .as_deref()
-                .is_some_and(|html| html.contains("<b>day</b>"))
-        );
+        assert!(reading.html.as_deref().is_some_and(|html| html.contains("<b>day</b>")));
         let text = reading.readable_text();
-        assert_eq!(
-            text.split_whitespace().collect::<Vec<_>>(),
-            ["Hello", "Good", "day"]
-        );
+        assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["Hello", "Good", "day"]);
     }
 }

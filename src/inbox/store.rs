@@ -55,10 +55,7 @@ impl Store {
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         let archive = Archive::open(folder)?;
         let ids = archive.ids()?;
-        let index = ids
-            .into_iter()
-            .filter_map(|id| load(&archive, id))
-            .collect();
+        let index = ids.into_iter().filter_map(|id| load(&archive, id)).collect();
         // Starts at the time of day, so that a page from an earlier run sees that it is behind.
         let start = OffsetDateTime::now_utc().unix_timestamp() * 1000;
         let store = Self {
@@ -75,14 +72,8 @@ impl Store {
     pub(super) fn add(&self, envelope: Envelope, raw: &[u8]) -> io::Result<Uuid> {
         let id = Uuid::now_v7();
         let summary = Summary::new(id, envelope, raw);
-        let sidecar = Sidecar {
-            envelope: summary.envelope.clone(),
-            unread: true,
-        };
-        let entry = Entry {
-            summary: Arc::new(summary),
-            unread: true,
-        };
+        let sidecar = Sidecar { envelope: summary.envelope.clone(), unread: true };
+        let entry = Entry { summary: Arc::new(summary), unread: true };
         let writing = self.writing();
         self.archive.write(id, &sidecar, raw)?;
         {
@@ -100,19 +91,14 @@ impl Store {
     /// Newest first; with a query, those that contain each of its words.
     pub(super) fn list(&self, query: &str) -> Vec<Entry> {
         let query = query.to_lowercase();
-        let found = |entry: &&Entry| {
-            query
-                .split_whitespace()
-                .all(|word| entry.summary.searchable.contains(word))
-        };
+        let found =
+            |entry: &&Entry| query.split_whitespace().all(|word| entry.summary.searchable.contains(word));
         self.index().iter().rev().filter(found).cloned().collect()
     }
 
     pub(super) fn get(&self, id: Uuid) -> Option<Entry> {
         let index = self.index();
-        let place = index
-            .binary_search_by_key(&id, |entry| entry.summary.id)
-            .ok()?;
+        let place = index.binary_search_by_key(&id, |entry| entry.summary.id).ok()?;
         Some(index[place].clone())
     }
 
@@ -131,13 +117,7 @@ impl Store {
             return Ok(());
         };
         self.changed();
-        self.archive.write_sidecar(
-            id,
-            &Sidecar {
-                envelope,
-                unread: false,
-            },
-        )
+        self.archive.write_sidecar(id, &Sidecar { envelope, unread: false })
     }
 
     /// Forgets every mail and removes its files.
@@ -150,10 +130,7 @@ impl Store {
 
     pub(super) fn counts(&self) -> Counts {
         let index = self.index();
-        Counts {
-            total: index.len(),
-            unread: index.iter().filter(|entry| entry.unread).count(),
-        }
+        Counts { total: index.len(), unread: index.iter().filter(|entry| entry.unread).count() }
     }
 
     /// A number that grows with every change. Subscribe before looking, and no change is missed.
@@ -163,9 +140,7 @@ impl Store {
 
     fn take_unread_mark(&self, id: Uuid) -> Option<Envelope> {
         let mut index = self.index();
-        let entry = index
-            .iter_mut()
-            .find(|entry| entry.summary.id == id && entry.unread)?;
+        let entry = index.iter_mut().find(|entry| entry.summary.id == id && entry.unread)?;
         entry.unread = false;
         Some(entry.summary.envelope.clone())
     }
@@ -202,10 +177,7 @@ fn load(archive: &Archive, id: Uuid) -> Option<Entry> {
     match read() {
         Ok((sidecar, raw)) => {
             let summary = Summary::new(id, sidecar.envelope, &raw);
-            Some(Entry {
-                summary: Arc::new(summary),
-                unread: sidecar.unread,
-            })
+            Some(Entry { summary: Arc::new(summary), unread: sidecar.unread })
         }
         Err(error) => {
             tracing::warn!(inbox_id = %id, %error, "a mail of an earlier run cannot be read and is skipped");
@@ -219,16 +191,10 @@ impl Summary {
         let reading = Reading::of(raw);
         let text = reading.readable_text();
         let from = reading.from.unwrap_or_else(|| envelope.from.clone());
-        let searchable = [
-            &from,
-            &envelope.from,
-            &envelope.to.join(" "),
-            &reading.recipients,
-            &reading.subject,
-            &text,
-        ]
-        .map(|field| field.to_lowercase())
-        .join("\n");
+        let searchable =
+            [&from, &envelope.from, &envelope.to.join(" "), &reading.recipients, &reading.subject, &text]
+                .map(|field| field.to_lowercase())
+                .join("\n");
         Self {
             id,
             envelope,

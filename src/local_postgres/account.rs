@@ -71,11 +71,8 @@ impl Account {
 /// What `id` answers: the standard library knows no users, and `/etc/passwd` not all of them.
 #[cfg(unix)]
 fn id(arguments: &[&str]) -> Option<u32> {
-    let output = std::process::Command::new("id")
-        .args(arguments)
-        .stderr(std::process::Stdio::null())
-        .output()
-        .ok()?;
+    let output =
+        std::process::Command::new("id").args(arguments).stderr(std::process::Stdio::null()).output().ok()?;
     String::from_utf8_lossy(&output.stdout).trim().parse().ok()
 }
 

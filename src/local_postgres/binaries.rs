@@ -47,19 +47,13 @@ pub(super) async fn obtain(
 }
 
 fn describe(versions: &[String]) -> String {
-    if versions.is_empty() {
-        "none".to_owned()
-    } else {
-        format!("only {}", versions.join(", "))
-    }
+    if versions.is_empty() { "none".to_owned() } else { format!("only {}", versions.join(", ")) }
 }
 
 fn fits(version: &str, wanted: Option<&str>) -> bool {
     match wanted {
         Some(wanted) => major(version) == wanted,
-        None => major(version)
-            .parse::<u32>()
-            .is_ok_and(|major| major >= OLDEST),
+        None => major(version).parse::<u32>().is_ok_and(|major| major >= OLDEST),
     }
 }
 
@@ -150,19 +144,13 @@ fn in_path() -> Option<PathBuf> {
 
 fn answer(program: &str, arguments: &[&str]) -> Option<PathBuf> {
     let output = Command::new(program).args(arguments).output().ok()?;
-    let line = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .next()?
-        .trim()
-        .to_owned();
+    let line = String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned();
     (output.status.success() && !line.is_empty()).then(|| PathBuf::from(line))
 }
 
 /// Client packages bring `pg_config` or `initdb`'s neighbours without the server.
 fn is_complete(folder: &Path) -> bool {
-    ["initdb", "postgres", "pg_ctl"]
-        .iter()
-        .all(|name| program(folder, name).is_file())
+    ["initdb", "postgres", "pg_ctl"].iter().all(|name| program(folder, name).is_file())
 }
 
 fn program(folder: &Path, name: impl AsRef<OsStr>) -> PathBuf {
@@ -200,9 +188,6 @@ mod tests {
         }
         let found = expand(&parent, "v", "bin");
         fs::remove_dir_all(&parent).expect("the folder made above");
-        assert_eq!(
-            found,
-            ["v17", "v15", "v9.6"].map(|name| parent.join(name).join("bin"))
-        );
+        assert_eq!(found, ["v17", "v15", "v9.6"].map(|name| parent.join(name).join("bin")));
     }
 }

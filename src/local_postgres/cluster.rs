@@ -52,11 +52,7 @@ pub(super) async fn init(
     done.map(|()| password)
 }
 
-async fn run_initdb(
-    place: &Place,
-    bin: &Path,
-    durability: Durability,
-) -> Result<(), LocalPostgresError> {
+async fn run_initdb(place: &Place, bin: &Path, durability: Durability) -> Result<(), LocalPostgresError> {
     let mut initdb = InitDbBuilder::new()
         .program_dir(bin)
         .pgdata(UNFINISHED)
@@ -71,10 +67,7 @@ async fn run_initdb(
     }
     server::run(place, initdb)
         .await
-        .map_err(|said| LocalPostgresError::Init {
-            folder: place.folder.clone(),
-            said,
-        })?;
+        .map_err(|said| LocalPostgresError::Init { folder: place.folder.clone(), said })?;
     let unfinished = place.folder.join(UNFINISHED);
     fs::rename(place.folder.join(PASSWORD), unfinished.join(PASSWORD))
         .and_then(|()| fs::rename(&unfinished, place.data()))

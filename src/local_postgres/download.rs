@@ -47,30 +47,19 @@ async fn fetch_into(
     ready: &Path,
     progress: &dyn Progress,
 ) -> Result<(), LocalPostgresError> {
-    let failed = |reason: String| LocalPostgresError::Download {
-        url: without_login(url),
-        reason,
-    };
+    let failed = |reason: String| LocalPostgresError::Download { url: without_login(url), reason };
     // What a killed download left.
     if partial.exists() {
         fs::remove_dir_all(partial).map_err(LocalPostgresError::folder(partial))?;
     }
     fs::create_dir_all(partial).map_err(LocalPostgresError::folder(partial))?;
-    progress.step(&format!(
-        "PostgreSQL is not on this machine: downloading version {VERSION}, once"
-    ));
+    progress.step(&format!("PostgreSQL is not on this machine: downloading version {VERSION}, once"));
     let client = client(url).map_err(&failed)?;
     let expected = expected_digest(&client, url).await.map_err(&failed)?;
     let archive = partial.join("archive.tar.gz");
-    let found = download(&client, url, &archive, progress)
-        .await
-        .map_err(&failed)?;
+    let found = download(&client, url, &archive, progress).await.map_err(&failed)?;
     if found != expected {
-        return Err(LocalPostgresError::Checksum {
-            url: without_login(url),
-            expected,
-            found,
-        });
+        return Err(LocalPostgresError::Checksum { url: without_login(url), expected, found });
     }
     let (into, ready) = (partial.join("unpacked"), ready.to_owned());
     tokio::task::spawn_blocking(move || unpack(&archive, &into, &ready))
@@ -93,9 +82,7 @@ fn client(url: &str) -> Result<reqwest::Client, String> {
 
 /// A mirror on this machine is not for the network's proxy.
 fn is_loopback(url: &str) -> bool {
-    ["http://127.0.0.1", "http://localhost", "http://[::1]"]
-        .iter()
-        .any(|start| url.starts_with(start))
+    ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|start| url.starts_with(start))
 }
 
 /// A mirror's address may hold a password, which is for nobody's screen.
@@ -110,11 +97,7 @@ fn without_login(url: &str) -> String {
 
 /// The first word of the checksum file, which is in the format of `sha256sum`.
 async fn expected_digest(client: &reqwest::Client, url: &str) -> Result<String, String> {
-    let text = get(client, &format!("{url}.sha256"))
-        .await?
-        .text()
-        .await
-        .map_err(causes)?;
+    let text = get(client, &format!("{url}.sha256")).await?.text().await.map_err(causes)?;
     text.split_whitespace()
         .next()
         .filter(|word| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -146,9 +129,7 @@ async fn download(
 
 async fn get(client: &reqwest::Client, url: &str) -> Result<reqwest::Response, String> {
     let response = client.get(url).send().await;
-    response
-        .and_then(reqwest::Response::error_for_status)
-        .map_err(causes)
+    response.and_then(reqwest::Response::error_for_status).map_err(causes)
 }
 
 /// An error and what caused it: reqwest's own text stops at "error sending request". Without
@@ -170,10 +151,7 @@ fn unpack(archive: &Path, into: &Path, ready: &Path) -> std::io::Result<()> {
     let file = std::io::BufReader::new(File::open(archive)?);
     tar::Archive::new(flate2::read::GzDecoder::new(file)).unpack(into)?;
     // The archive has one folder at its root, named after itself.
-    let mut roots = fs::read_dir(into)?
-        .flatten()
-        .map(|entry| entry.path())
-        .chain([into.to_owned()]);
+    let mut roots = fs::read_dir(into)?.flatten().map(|entry| entry.path()).chain([into.to_owned()]);
     let root = roots
         .find(|root| root.join("bin").is_dir())
         .ok_or_else(|| std::io::Error::other("there is no folder `bin` in it"))?;
@@ -189,9 +167,7 @@ fn target() -> Result<String, LocalPostgresError> {
         "macos" => "apple-darwin",
         "windows" => "pc-windows-msvc",
         other => {
-            return Err(LocalPostgresError::NoDownload {
-                target: format!("{arch} {other}"),
-            });
+            return Err(LocalPostgresError::NoDownload { target: format!("{arch} {other}") });
         }
     };
     Ok(format!("{arch}-{system}"))

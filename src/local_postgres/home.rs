@@ -32,27 +32,20 @@ impl HomeLock {
     /// The same, waiting for its turn. For tests, which share a server and hold the lock only to start it.
     pub(super) fn wait(home: &Path) -> Result<Self, LocalPostgresError> {
         let file = Self::open(home)?;
-        file.lock()
-            .map_err(LocalPostgresError::folder(home.join("lock")))?;
+        file.lock().map_err(LocalPostgresError::folder(home.join("lock")))?;
         Ok(Self { _file: file })
     }
 
     fn open(home: &Path) -> Result<File, LocalPostgresError> {
         fs::create_dir_all(home).map_err(LocalPostgresError::folder(home))?;
         let path = home.join("lock");
-        File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(LocalPostgresError::folder(path))
+        File::options().create(true).append(true).open(&path).map_err(LocalPostgresError::folder(path))
     }
 }
 
 fn already_running(home: &Path) -> LocalPostgresError {
     LocalPostgresError::AlreadyRunning {
-        pid: fs::read_to_string(home.join("facteur.pid"))
-            .ok()
-            .and_then(|text| text.trim().parse().ok()),
+        pid: fs::read_to_string(home.join("facteur.pid")).ok().and_then(|text| text.trim().parse().ok()),
         home: home.to_owned(),
     }
 }

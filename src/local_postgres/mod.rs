@@ -58,11 +58,7 @@ impl LocalPostgres {
         let lock = HomeLock::acquire(home)?;
         let place = Place::choose(home, progress)?;
         let server = Server::launch(place, mirror, Durability::Full, progress).await?;
-        Ok(Self {
-            server,
-            stopped: false,
-            _lock: lock,
-        })
+        Ok(Self { server, stopped: false, _lock: lock })
     }
 
     /// `postgres://…` of the database `facteur`, password included.

@@ -25,12 +25,7 @@ impl PidFile {
         let pid = lines.next()?.parse().ok()?;
         let data = lines.next()?.to_owned();
         let port = lines.nth(1).and_then(|port| port.parse().ok());
-        Some(Self {
-            pid,
-            data,
-            port,
-            text,
-        })
+        Some(Self { pid, data, port, text })
     }
 
     /// Puts this process's number in place of a stranger's who has got the dead server's.
@@ -41,8 +36,7 @@ impl PidFile {
     pub(super) fn disown(&self, place: &Place) -> Result<(), LocalPostgresError> {
         let rest = self.text.split_once('\n').map_or("", |(_, rest)| rest);
         let path = Self::path(place);
-        fs::write(&path, format!("{}\n{rest}", std::process::id()))
-            .map_err(LocalPostgresError::folder(path))
+        fs::write(&path, format!("{}\n{rest}", std::process::id())).map_err(LocalPostgresError::folder(path))
     }
 }
 

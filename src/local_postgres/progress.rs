@@ -38,10 +38,7 @@ struct Download {
 impl Terminal {
     /// Looks once whether standard error is a terminal.
     pub fn new() -> Self {
-        Self {
-            interactive: std::io::stderr().is_terminal(),
-            download: Mutex::default(),
-        }
+        Self { interactive: std::io::stderr().is_terminal(), download: Mutex::default() }
     }
 }
 
@@ -57,10 +54,7 @@ impl Progress for Terminal {
     }
 
     fn downloaded(&self, bytes: u64, total: Option<u64>) {
-        let mut download = self
-            .download
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut download = self.download.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.interactive {
             download.draw(bytes, total);
         } else {
@@ -95,9 +89,6 @@ fn new_bar(total: Option<u64>) -> ProgressBar {
         Some(_) => "  {bar:40} {bytes} of {total_bytes}, {eta} left",
         None => "  {spinner} {bytes}",
     };
-    let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    total
-        .map_or_else(ProgressBar::new_spinner, ProgressBar::new)
-        .with_style(style)
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    total.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_style(style)
 }

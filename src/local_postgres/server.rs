@@ -59,13 +59,7 @@ impl Server {
             progress.step("Making a private PostgreSQL database (once)");
             cluster::init(&place, &bin, durability).await?
         };
-        let mut server = Self {
-            port: kept_port(&place).unwrap_or(0),
-            place,
-            bin,
-            password,
-            durability,
-        };
+        let mut server = Self { port: kept_port(&place).unwrap_or(0), place, bin, password, durability };
         server.clear_last_run(progress).await?;
         server.start().await?;
         server.create_database().await?;
@@ -197,30 +191,21 @@ impl Server {
             .fetch_optional(&mut connection)
             .await?;
         if found.is_none() {
-            sqlx::query("CREATE DATABASE facteur")
-                .execute(&mut connection)
-                .await?;
+            sqlx::query("CREATE DATABASE facteur").execute(&mut connection).await?;
         }
         Ok(connection.close().await?)
     }
 
     pub(super) async fn stop(&self) -> Result<(), LocalPostgresError> {
-        let fast = self
-            .pg_ctl_stop(ShutdownMode::Fast)
-            .wait()
-            .timeout(FAST_STOP_SECONDS);
+        let fast = self.pg_ctl_stop(ShutdownMode::Fast).wait().timeout(FAST_STOP_SECONDS);
         if run(&self.place, fast).await.is_ok() || !self.is_running() {
             return Ok(());
         }
-        let at_once = self
-            .pg_ctl_stop(ShutdownMode::Immediate)
-            .wait()
-            .timeout(IMMEDIATE_STOP_SECONDS);
+        let at_once = self.pg_ctl_stop(ShutdownMode::Immediate).wait().timeout(IMMEDIATE_STOP_SECONDS);
         match run(&self.place, at_once).await {
-            Err(said) if self.is_running() => Err(LocalPostgresError::Stop {
-                folder: self.place.data(),
-                said,
-            }),
+            Err(said) if self.is_running() => {
+                Err(LocalPostgresError::Stop { folder: self.place.data(), said })
+            }
             _ => Ok(()),
         }
     }
@@ -244,10 +229,7 @@ pub(super) async fn find_running(place: &Place) -> Option<SecretString> {
     let pid_file = PidFile::read(place)?;
     let url = url(&cluster::password(place).ok()?, pid_file.port?, "postgres");
     let mut connection = PgConnection::connect(url.expose_secret()).await.ok()?;
-    let folder: String = sqlx::query_scalar("SHOW data_directory")
-        .fetch_one(&mut connection)
-        .await
-        .ok()?;
+    let folder: String = sqlx::query_scalar("SHOW data_directory").fetch_one(&mut connection).await.ok()?;
     connection.close().await.ok()?;
     same_folder(Path::new(&folder), &place.data()).then_some(url)
 }
@@ -256,13 +238,7 @@ pub(super) async fn find_running(place: &Place) -> Option<SecretString> {
 pub(super) async fn run(place: &Place, program: impl CommandBuilder) -> Result<(), String> {
     // Messages in English, because some are looked for; none of the caller's own settings.
     let mut command = program.env("LC_ALL", "C").build();
-    for name in [
-        "PGDATA",
-        "PGPORT",
-        "PGOPTIONS",
-        "PGDATESTYLE",
-        "PGCLIENTENCODING",
-    ] {
+    for name in ["PGDATA", "PGPORT", "PGOPTIONS", "PGDATESTYLE", "PGCLIENTENCODING"] {
         command.env_remove(name);
     }
     command.current_dir(&place.folder);
@@ -271,11 +247,7 @@ pub(super) async fn run(place: &Place, program: impl CommandBuilder) -> Result<(
     match tokio::process::Command::from(command).execute(None).await {
         Ok(_) => Ok(()),
         Err(CommandError::CommandError { stdout, stderr }) => {
-            let said = if stderr.trim().is_empty() {
-                stdout
-            } else {
-                stderr
-            };
+            let said = if stderr.trim().is_empty() { stdout } else { stderr };
             Err(said.trim().to_owned())
         }
         Err(error) => Err(error.to_string()),
@@ -284,9 +256,7 @@ pub(super) async fn run(place: &Place, program: impl CommandBuilder) -> Result<(
 
 fn url(password: &SecretString, port: u16, database: &str) -> SecretString {
     let password = password.expose_secret();
-    SecretString::from(format!(
-        "postgres://{USER}:{password}@127.0.0.1:{port}/{database}?sslmode=disable"
-    ))
+    SecretString::from(format!("postgres://{USER}:{password}@127.0.0.1:{port}/{database}?sslmode=disable"))
 }
 
 fn kept_port(place: &Place) -> Option<u16> {

@@ -41,24 +41,11 @@ impl Browser {
             &format!("--user-data-dir={}", profile.display()),
         ];
         let options = json!({"goog:chromeOptions": {"args": arguments}});
-        let Value::Object(capabilities) = options else {
-            unreachable!("an object is written above")
-        };
-        let page = ClientBuilder::new(HttpConnector::new())
-            .capabilities(capabilities)
-            .connect(&url)
-            .await;
+        let Value::Object(capabilities) = options else { unreachable!("an object is written above") };
+        let page = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&url).await;
         let page = page.map_err(|error| format!("{MISSING}: {error}"))?;
-        let id = page
-            .session_id()
-            .await?
-            .ok_or("the driver gave no session")?;
-        Ok(Self {
-            page,
-            session: format!("{url}/session/{id}"),
-            driver,
-            profile,
-        })
+        let id = page.session_id().await?.ok_or("the driver gave no session")?;
+        Ok(Self { page, session: format!("{url}/session/{id}"), driver, profile })
     }
 
     pub(crate) async fn close(mut self) -> Done {
@@ -71,21 +58,12 @@ impl Browser {
 
     /// Opens a page of the inbox.
     pub(crate) async fn visit(&self, inbox: SocketAddr, path: &str) -> Done {
-        Ok(self
-            .page
-            .goto(&format!("http://localhost:{}{path}", inbox.port()))
-            .await?)
+        Ok(self.page.goto(&format!("http://localhost:{}{path}", inbox.port())).await?)
     }
 
     /// The text of the first element, waited for.
     pub(crate) async fn text(&self, css: &str) -> Done<String> {
-        Ok(self
-            .page
-            .wait()
-            .for_element(Locator::Css(css))
-            .await?
-            .text()
-            .await?)
+        Ok(self.page.wait().for_element(Locator::Css(css)).await?.text().await?)
     }
 
     pub(crate) async fn count(&self, css: &str) -> Done<usize> {
@@ -93,21 +71,12 @@ impl Browser {
     }
 
     pub(crate) async fn click(&self, css: &str) -> Done {
-        Ok(self
-            .page
-            .wait()
-            .for_element(Locator::Css(css))
-            .await?
-            .click()
-            .await?)
+        Ok(self.page.wait().for_element(Locator::Css(css)).await?.click().await?)
     }
 
     /// What a JavaScript expression is within the page.
     pub(crate) async fn value(&self, expression: &str) -> Done<Value> {
-        Ok(self
-            .page
-            .execute(&format!("return {expression}"), Vec::new())
-            .await?)
+        Ok(self.page.execute(&format!("return {expression}"), Vec::new()).await?)
     }
 
     /// A command of the DevTools protocol.
@@ -140,10 +109,7 @@ impl Browser {
     pub(crate) async fn screenshot(&self, name: &str) -> Done {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
         std::fs::create_dir_all(&folder)?;
-        Ok(std::fs::write(
-            folder.join(format!("{name}.png")),
-            self.page.screenshot().await?,
-        )?)
+        Ok(std::fs::write(folder.join(format!("{name}.png")), self.page.screenshot().await?)?)
     }
 }
 

@@ -38,9 +38,7 @@ pub(crate) fn new_folder() -> PathBuf {
 pub(crate) fn client() -> Done<reqwest::Client> {
     // Another test of this process may have been first.
     drop(rustls::crypto::ring::default_provider().install_default());
-    Ok(reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()?)
+    Ok(reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?)
 }
 
 pub(crate) async fn start() -> Done<Running> {
@@ -49,25 +47,10 @@ pub(crate) async fn start() -> Done<Running> {
 
 pub(crate) async fn start_in(folder: &Path) -> Done<Running> {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let inbox = Inbox::bind(InboxSettings {
-        http: any,
-        smtp: any,
-        folder: folder.to_owned(),
-    })
-    .await?;
-    let (http, smtp, stop) = (
-        inbox.http_addr(),
-        inbox.smtp_addr(),
-        CancellationToken::new(),
-    );
+    let inbox = Inbox::bind(InboxSettings { http: any, smtp: any, folder: folder.to_owned() }).await?;
+    let (http, smtp, stop) = (inbox.http_addr(), inbox.smtp_addr(), CancellationToken::new());
     let task = tokio::spawn(inbox.run(stop.clone()));
-    Ok(Running {
-        http,
-        smtp,
-        folder: folder.to_owned(),
-        stop,
-        task,
-    })
+    Ok(Running { http, smtp, folder: folder.to_owned(), stop, task })
 }
 
 impl Running {

@@ -23,10 +23,7 @@ impl Home {
         let path = std::env::temp_dir().join(format!("facteur-home-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        Self {
-            path,
-            removed_on_drop: true,
-        }
+        Self { path, removed_on_drop: true }
     }
 
     /// The home that the test which runs this child has made; none when nobody runs it.
@@ -34,10 +31,7 @@ impl Home {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).unwrap();
         let path = PathBuf::from(line.trim());
-        path.is_absolute().then_some(Self {
-            path,
-            removed_on_drop: false,
-        })
+        path.is_absolute().then_some(Self { path, removed_on_drop: false })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -68,9 +62,7 @@ fn end_server_of(home: &Path) {
 }
 
 pub(crate) async fn start(home: &Home) -> LocalPostgres {
-    LocalPostgres::start(home.path(), None, &Silent)
-        .await
-        .unwrap_or_else(|error| panic!("{error}"))
+    LocalPostgres::start(home.path(), None, &Silent).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 pub(crate) async fn connect(url: &str) -> PgConnection {
@@ -85,9 +77,7 @@ pub(crate) struct Holder {
 
 impl Holder {
     pub(crate) fn start(home: &Home) -> Self {
-        let mut child = child(&std::env::current_exe().unwrap(), "child_holding_a_server")
-            .spawn()
-            .unwrap();
+        let mut child = child(&std::env::current_exe().unwrap(), "child_holding_a_server").spawn().unwrap();
         tell(&mut child, home);
         let url = BufReader::new(child.stdout.take().unwrap())
             .lines()
@@ -113,10 +103,7 @@ pub(crate) async fn hold(home: &Home) {
 
 fn child(program: &Path, test: &str) -> Command {
     let mut command = Command::new(program);
-    command
-        .args(["--exact", test, "--ignored", "--nocapture"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+    command.args(["--exact", test, "--ignored", "--nocapture"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 
@@ -177,10 +164,7 @@ pub(crate) fn postmaster(folder: &Path) -> u32 {
 }
 
 pub(crate) fn kill_9(pid: u32) {
-    let status = Command::new("sh")
-        .args(["-c", &format!("kill -9 {pid}")])
-        .status()
-        .unwrap();
+    let status = Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status().unwrap();
     assert!(status.success());
 }
 
@@ -188,12 +172,7 @@ pub(crate) fn process_group(pid: u32) -> u32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     // After the program's name, which may hold anything, come state, parent and group.
     let after_name = stat.rsplit_once(')').unwrap().1;
-    after_name
-        .split_whitespace()
-        .nth(2)
-        .unwrap()
-        .parse()
-        .unwrap()
+    after_name.split_whitespace().nth(2).unwrap().parse().unwrap()
 }
 
 /// Waits until the process is gone, or fails after 10 seconds.

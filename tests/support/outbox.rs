@@ -72,8 +72,9 @@ impl TestOutbox {
 
     /// What happened, in order: `accepted, retry, sent`.
     pub(crate) async fn events(&self, id: EmailId) -> String {
-        let sql =
-            format!("SELECT coalesce(string_agg(kind, ', ' ORDER BY at), '') FROM facteur.events WHERE email_id = '{id}'");
+        let sql = format!(
+            "SELECT coalesce(string_agg(kind, ', ' ORDER BY at), '') FROM facteur.events WHERE email_id = '{id}'"
+        );
         self.text(&sql).await
     }
 }

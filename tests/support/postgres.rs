@@ -27,10 +27,7 @@ impl TestDatabase {
     /// A copy of the template called `key`, which `migrate` (given its URL) fills when there is none.
     ///
     /// `key` must change with the migrations: a hash of them.
-    pub(crate) async fn create<F>(
-        key: &str,
-        migrate: impl FnOnce(String) -> F + Send + 'static,
-    ) -> Self
+    pub(crate) async fn create<F>(key: &str, migrate: impl FnOnce(String) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + 'static,
     {
@@ -61,15 +58,8 @@ impl Drop for TestDatabase {
 }
 
 enum Request {
-    Create {
-        key: String,
-        migration: Migration,
-        reply: tokio::sync::oneshot::Sender<(String, String)>,
-    },
-    Drop {
-        name: String,
-        reply: mpsc::Sender<()>,
-    },
+    Create { key: String, migration: Migration, reply: tokio::sync::oneshot::Sender<(String, String)> },
+    Drop { name: String, reply: mpsc::Sender<()> },
 }
 
 fn send(request: Request) {
@@ -84,18 +74,11 @@ fn send(request: Request) {
 }
 
 fn keep(requests: &mpsc::Receiver<Request>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut keeper = runtime.block_on(Keeper::connect());
     while let Ok(request) = requests.recv() {
         match request {
-            Request::Create {
-                key,
-                migration,
-                reply,
-            } => {
+            Request::Create { key, migration, reply } => {
                 let _ = reply.send(runtime.block_on(keeper.create(&key, migration)));
             }
             Request::Drop { name, reply } => {
@@ -123,11 +106,7 @@ impl Keeper {
         let mut admin = PgConnection::connect(&server).await.unwrap();
         let number = uuid::Uuid::new_v4().as_fields().0 >> 1;
         lock(&mut admin, "pg_advisory_lock", LIVING, number).await;
-        let mut keeper = Self {
-            server,
-            admin,
-            number,
-        };
+        let mut keeper = Self { server, admin, number };
         keeper.drop_what_killed_programs_left().await;
         keeper
     }
@@ -136,8 +115,7 @@ impl Keeper {
         let source = self.template(key, migration).await;
         let unique = uuid::Uuid::new_v4().simple();
         let name = format!("facteur_test_{}_{unique}", self.number);
-        self.execute(format!("CREATE DATABASE {name} TEMPLATE {source}"))
-            .await;
+        self.execute(format!("CREATE DATABASE {name} TEMPLATE {source}")).await;
         let url = self.url(&name);
         (name, url)
     }
@@ -148,18 +126,12 @@ impl Keeper {
         let name = format!("facteur_template_{}", key.to_lowercase());
         lock(&mut self.admin, "pg_advisory_lock", TEMPLATES, 0).await;
         let whole = "SELECT FROM pg_database WHERE datname = $1 AND datistemplate";
-        let found = sqlx::query(whole)
-            .bind(&name)
-            .fetch_optional(&mut self.admin)
-            .await
-            .unwrap();
+        let found = sqlx::query(whole).bind(&name).fetch_optional(&mut self.admin).await.unwrap();
         if found.is_none() {
             self.drop_database(&name).await;
-            self.execute(format!("CREATE DATABASE {name} TEMPLATE template0"))
-                .await;
+            self.execute(format!("CREATE DATABASE {name} TEMPLATE template0")).await;
             migration(self.url(&name)).await;
-            self.execute(format!("ALTER DATABASE {name} IS_TEMPLATE true"))
-                .await;
+            self.execute(format!("ALTER DATABASE {name} IS_TEMPLATE true")).await;
         }
         lock(&mut self.admin, "pg_advisory_unlock", TEMPLATES, 0).await;
         name
@@ -170,10 +142,7 @@ impl Keeper {
         let rows = sqlx::query(names).fetch_all(&mut self.admin).await.unwrap();
         for row in rows {
             let name: String = row.get(0);
-            let owner = name
-                .split('_')
-                .nth(2)
-                .and_then(|number| number.parse().ok());
+            let owner = name.split('_').nth(2).and_then(|number| number.parse().ok());
             let Some(owner) = owner.filter(|owner| *owner != self.number) else {
                 continue;
             };
@@ -185,15 +154,11 @@ impl Keeper {
     }
 
     async fn drop_database(&mut self, name: &str) {
-        self.execute(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-            .await;
+        self.execute(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
     }
 
     async fn execute(&mut self, sql: String) {
-        sqlx::query(AssertSqlSafe(sql))
-            .execute(&mut self.admin)
-            .await
-            .unwrap();
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut self.admin).await.unwrap();
     }
 
     /// The server's URL with another database in its path.
@@ -208,22 +173,14 @@ impl Keeper {
 async fn lock(admin: &mut PgConnection, function: &str, space: i32, number: u32) -> bool {
     let number = i32::try_from(number).expect("31 bits");
     let sql = format!("SELECT coalesce({function}({space}, {number})::text, 'true')");
-    let answer: String = sqlx::query_scalar(AssertSqlSafe(sql))
-        .fetch_one(admin)
-        .await
-        .unwrap();
+    let answer: String = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(admin).await.unwrap();
     answer != "false"
 }
 
 async fn server_url() -> String {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "tests have no settings room; this is their one variable"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "tests have no settings room; this is their one variable")]
     let given = std::env::var("TEST_DATABASE_URL").ok();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres-for-tests");
     let url = test_server_url(given.map(SecretString::from), &folder).await;
-    url.unwrap_or_else(|error| panic!("{error}"))
-        .expose_secret()
-        .to_owned()
+    url.unwrap_or_else(|error| panic!("{error}")).expose_secret().to_owned()
 }

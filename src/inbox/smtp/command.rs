@@ -55,25 +55,17 @@ pub(super) fn understand(line: &[u8], largest: usize) -> Result<Command, Refusal
         "NOOP" => Ok(Command::Noop),
         "VRFY" => Ok(Command::Verify),
         "STARTTLS" | "EXPN" | "HELP" | "BDAT" | "ETRN" => Err("502 5.5.1 not implemented"),
-        "GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS" | "CONNECT" => {
-            Ok(Command::Http)
-        }
+        "GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS" | "CONNECT" => Ok(Command::Http),
         _ => Err("500 5.5.1 unknown command"),
     }
 }
 
 fn alone(rest: &str, command: Command) -> Result<Command, Refusal> {
-    if rest.is_empty() {
-        Ok(command)
-    } else {
-        Err("501 5.5.4 this command takes no argument")
-    }
+    if rest.is_empty() { Ok(command) } else { Err("501 5.5.4 this command takes no argument") }
 }
 
 fn auth(rest: &str) -> Result<Command, Refusal> {
-    let (name, initial) = rest
-        .split_once(' ')
-        .map_or((rest, false), |(name, _)| (name, true));
+    let (name, initial) = rest.split_once(' ').map_or((rest, false), |(name, _)| (name, true));
     let mechanism = match name.to_ascii_uppercase().as_str() {
         "PLAIN" => Mechanism::Plain,
         "LOGIN" => Mechanism::Login,
@@ -86,10 +78,7 @@ fn mail(rest: &str, largest: usize) -> Result<Command, Refusal> {
     let (from, parameters) = path(after(rest, "FROM:").ok_or("501 5.5.4 MAIL FROM:<address>")?)?;
     for parameter in parameters.split_ascii_whitespace() {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        match (
-            name.to_ascii_uppercase().as_str(),
-            value.to_ascii_uppercase().as_str(),
-        ) {
+        match (name.to_ascii_uppercase().as_str(), value.to_ascii_uppercase().as_str()) {
             ("SIZE", _) => announced(value, largest)?,
             ("BODY", "7BIT" | "8BITMIME") | ("AUTH", _) => {}
             _ => return Err("555 5.5.4 unknown parameter"),
@@ -120,16 +109,12 @@ fn recipient(rest: &str) -> Result<Command, Refusal> {
 
 fn after<'a>(rest: &'a str, keyword: &str) -> Option<&'a str> {
     let start = rest.get(..keyword.len())?;
-    start
-        .eq_ignore_ascii_case(keyword)
-        .then(|| rest[keyword.len()..].trim_start())
+    start.eq_ignore_ascii_case(keyword).then(|| rest[keyword.len()..].trim_start())
 }
 
 /// `<address>` and the parameters behind it. A source route (`@a,@b:`) is dropped.
 fn path(text: &str) -> Result<(String, &str), Refusal> {
-    let inside = text
-        .strip_prefix('<')
-        .ok_or("501 5.1.3 the address stands in <>")?;
+    let inside = text.strip_prefix('<').ok_or("501 5.1.3 the address stands in <>")?;
     let end = closing(inside).ok_or("501 5.1.3 the address has no end")?;
     let parameters = &inside[end + 1..];
     if !parameters.is_empty() && !parameters.starts_with(' ') {
@@ -139,9 +124,7 @@ fn path(text: &str) -> Result<(String, &str), Refusal> {
         Some((route, address)) if route.starts_with('@') => address,
         _ => &inside[..end],
     };
-    let printable = address
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    let printable = address.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     let spaced = address.contains(' ') && !address.starts_with('"');
     if !printable || spaced || address.len() > LONGEST_PATH {
         return Err("553 5.1.3 this is no address");
@@ -169,28 +152,18 @@ mod tests {
     use super::*;
 
     fn code(line: &str) -> &'static str {
-        understand(line.as_bytes(), 1000)
-            .expect_err("this line is refused")
-            .split_at(3)
-            .0
+        understand(line.as_bytes(), 1000).expect_err("this line is refused").split_at(3).0
     }
 
     #[test]
     fn addresses_are_taken_as_they_stand() {
         for (line, from) in [
             ("MAIL FROM:<>", ""),
-            (
-                "mail from: <a@b.test> SIZE=1000 BODY=8BITMIME AUTH=<>",
-                "a@b.test",
-            ),
+            ("mail from: <a@b.test> SIZE=1000 BODY=8BITMIME AUTH=<>", "a@b.test"),
             ("MAIL FROM:<@r.test,@s.test:a@b.test>", "a@b.test"),
             (r#"MAIL FROM:<"x> y"@b.test>"#, r#""x> y"@b.test"#),
         ] {
-            assert_eq!(
-                understand(line.as_bytes(), 1000),
-                Ok(Command::Mail { from: from.into() }),
-                "{line}"
-            );
+            assert_eq!(understand(line.as_bytes(), 1000), Ok(Command::Mail { from: from.into() }), "{line}");
         }
     }
 

@@ -42,11 +42,7 @@ pub(super) async fn serve(listener: TcpListener, store: Arc<Store>, stop: Cancel
 async fn talk(stream: TcpStream, store: Arc<Store>, stop: CancellationToken, busy: bool) {
     // Replies are small and awaited: Nagle's algorithm would hold them back for 40 ms.
     let ended = match stream.set_nodelay(true) {
-        Ok(()) => {
-            Session::new(stream, Folder(store), Limits::default(), stop)
-                .run(busy)
-                .await
-        }
+        Ok(()) => Session::new(stream, Folder(store), Limits::default(), stop).run(busy).await,
         Err(error) => Err(error),
     };
     if let Err(error) = ended {
@@ -57,11 +53,7 @@ async fn talk(stream: TcpStream, store: Arc<Store>, stop: CancellationToken, bus
 struct Folder(Arc<Store>);
 
 impl Mailbox for Folder {
-    async fn keep(
-        &self,
-        envelope: super::archive::Envelope,
-        raw: Vec<u8>,
-    ) -> std::io::Result<uuid::Uuid> {
+    async fn keep(&self, envelope: super::archive::Envelope, raw: Vec<u8>) -> std::io::Result<uuid::Uuid> {
         let store = Arc::clone(&self.0);
         off_the_runtime(move || store.add(envelope, &raw)).await
     }

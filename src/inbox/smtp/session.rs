@@ -16,11 +16,7 @@ const STOPPING: &str = "421 4.3.2 the inbox is stopping";
 
 /// Where a mail goes. Its 250 is said after `keep` returned.
 pub(super) trait Mailbox {
-    fn keep(
-        &self,
-        envelope: Envelope,
-        raw: Vec<u8>,
-    ) -> impl Future<Output = io::Result<Uuid>> + Send;
+    fn keep(&self, envelope: Envelope, raw: Vec<u8>) -> impl Future<Output = io::Result<Uuid>> + Send;
 }
 
 /// What a client may not exceed.
@@ -168,10 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, M: Mailbox> Session<S, M> {
         if self.envelope.is_some() {
             return self.refuse("503 5.5.1 one mail at a time").await;
         }
-        self.envelope = Some(Envelope {
-            from,
-            to: Vec::new(),
-        });
+        self.envelope = Some(Envelope { from, to: Vec::new() });
         self.accept("250 2.1.0 sender taken").await
     }
 
@@ -208,10 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, M: Mailbox> Session<S, M> {
     }
 
     async fn hear_line(&mut self) -> io::Result<Heard<Result<Vec<u8>, &'static str>>> {
-        let reading = tokio::time::timeout(
-            self.limits.idle,
-            read_line(&mut self.stream, self.limits.line),
-        );
+        let reading = tokio::time::timeout(self.limits.idle, read_line(&mut self.stream, self.limits.line));
         let Some(read) = self.stop.run_until_cancelled(reading).await else {
             return Ok(Heard::LastWords(STOPPING));
         };
@@ -288,62 +278,32 @@ mod tests {
     /// Says all of it at once, and gives the codes of the replies until the server leaves.
     async fn codes(said: &str, limits: Limits) -> Vec<String> {
         let (mut client, server): (DuplexStream, DuplexStream) = duplex(4096);
-        let session =
-            tokio::spawn(Session::new(server, Full, limits, CancellationToken::new()).run(false));
-        client
-            .write_all(said.as_bytes())
-            .await
-            .expect("the session reads");
+        let session = tokio::spawn(Session::new(server, Full, limits, CancellationToken::new()).run(false));
+        client.write_all(said.as_bytes()).await.expect("the session reads");
         let mut replies = String::new();
-        client
-            .read_to_string(&mut replies)
-            .await
-            .expect("replies are ASCII");
-        session
-            .await
-            .expect("a session does not panic")
-            .expect("the session ends in order");
-        replies
-            .lines()
-            .filter(|line| line.get(3..4) == Some(" "))
-            .map(|line| line[..3].to_owned())
-            .collect()
+        client.read_to_string(&mut replies).await.expect("replies are ASCII");
+        session.await.expect("a session does not panic").expect("the session ends in order");
+        replies.lines().filter(|line| line.get(3..4) == Some(" ")).map(|line| line[..3].to_owned()).collect()
     }
 
     #[tokio::test]
     async fn a_mail_that_cannot_be_kept_is_not_taken() {
         let said = "EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.test>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n";
-        assert_eq!(
-            codes(said, Limits::default()).await,
-            ["220", "250", "250", "250", "354", "451", "221"]
-        );
+        assert_eq!(codes(said, Limits::default()).await, ["220", "250", "250", "250", "354", "451", "221"]);
     }
 
     #[tokio::test]
     async fn a_silent_client_is_sent_away() {
-        let soon = || Limits {
-            idle: Duration::from_millis(20),
-            ..Limits::default()
-        };
+        let soon = || Limits { idle: Duration::from_millis(20), ..Limits::default() };
         assert_eq!(codes("EHLO me\r\nNOO", soon()).await, ["220", "250", "421"]);
         let within = "EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.test>\r\nDATA\r\nhalf a mail";
-        assert_eq!(
-            codes(within, soon()).await,
-            ["220", "250", "250", "250", "354", "421"]
-        );
+        assert_eq!(codes(within, soon()).await, ["220", "250", "250", "250", "354", "421"]);
     }
 
     #[tokio::test]
     async fn recipients_have_an_end() {
-        let said =
-            "EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nQUIT\r\n";
-        let one = Limits {
-            recipients: 1,
-            ..Limits::default()
-        };
-        assert_eq!(
-            codes(said, one).await,
-            ["220", "250", "250", "250", "452", "221"]
-        );
+        let said = "EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nQUIT\r\n";
+        let one = Limits { recipients: 1, ..Limits::default() };
+        assert_eq!(codes(said, one).await, ["220", "250", "250", "250", "452", "221"]);
     }
 }

@@ -26,10 +26,7 @@ pub(super) async fn read_line(
         if available.is_empty() {
             return Err(LineError::Closed);
         }
-        let end = available
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .map(|place| place + 1);
+        let end = available.iter().position(|byte| *byte == b'\n').map(|place| place + 1);
         let taken = end.unwrap_or(available.len());
         too_long |= line.len() + taken > longest;
         if !too_long {
@@ -74,27 +71,16 @@ enum Place {
 
 impl Data {
     pub(super) fn new(largest: usize) -> Self {
-        Self {
-            content: Vec::new(),
-            largest,
-            place: Place::LineStart,
-            too_large: false,
-        }
+        Self { content: Vec::new(), largest, place: Place::LineStart, too_large: false }
     }
 
     /// Takes what is available and says whether the final dot was among it; what follows the dot stays.
-    pub(super) async fn read_some(
-        &mut self,
-        from: &mut (impl AsyncBufRead + Unpin),
-    ) -> io::Result<bool> {
+    pub(super) async fn read_some(&mut self, from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<bool> {
         let available = from.fill_buf().await?;
         if available.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let end = available
-            .iter()
-            .position(|byte| self.take(*byte))
-            .map(|place| place + 1);
+        let end = available.iter().position(|byte| self.take(*byte)).map(|place| place + 1);
         let taken = end.unwrap_or(available.len());
         from.consume(taken);
         Ok(end.is_some())
@@ -125,11 +111,7 @@ impl Data {
 
     fn keep(&mut self, byte: u8) -> Place {
         self.push(byte);
-        if byte == b'\r' {
-            Place::Cr
-        } else {
-            Place::Within
-        }
+        if byte == b'\r' { Place::Cr } else { Place::Within }
     }
 
     fn push(&mut self, byte: u8) {
@@ -153,11 +135,7 @@ mod tests {
         for capacity in 1..=sent.len() {
             let mut from = tokio::io::BufReader::with_capacity(capacity, sent);
             let mut data = Data::new(largest);
-            while !data
-                .read_some(&mut from)
-                .await
-                .expect("these bytes can be read")
-            {}
+            while !data.read_some(&mut from).await.expect("these bytes can be read") {}
             let mut rest = Vec::new();
             tokio::io::AsyncReadExt::read_to_end(&mut from, &mut rest)
                 .await
@@ -165,10 +143,7 @@ mod tests {
             seen.push((data.content(), rest));
         }
         let (content, rest) = seen.pop().expect("these bytes can be read");
-        assert!(
-            seen.iter()
-                .all(|other| *other == (content.clone(), rest.clone()))
-        );
+        assert!(seen.iter().all(|other| *other == (content.clone(), rest.clone())));
         assert_eq!(rest, b"QUIT\r\n");
         content
     }
@@ -198,62 +173,26 @@ mod tests {
     #[tokio::test]
     async fn dots_at_the_start_of_a_line_are_unstuffed_once() {
         assert_eq!(
-            data(b"..\r\n...a\r\na.\r\n.b\r\n.\r\nQUIT\r\n", 1000)
-                .await
-                .expect("these bytes can be read"),
+            data(b"..\r\n...a\r\na.\r\n.b\r\n.\r\nQUIT\r\n", 1000).await.expect("these bytes can be read"),
             b".\r\n..a\r\na.\r\nb\r\n"
         );
-        assert_eq!(
-            data(b".\r\nQUIT\r\n", 1000)
-                .await
-                .expect("these bytes can be read"),
-            b""
-        );
-        assert_eq!(
-            data(b".\r\r\n.\r\nQUIT\r\n", 1000)
-                .await
-                .expect("these bytes can be read"),
-            b"\r\r\n"
-        );
+        assert_eq!(data(b".\r\nQUIT\r\n", 1000).await.expect("these bytes can be read"), b"");
+        assert_eq!(data(b".\r\r\n.\r\nQUIT\r\n", 1000).await.expect("these bytes can be read"), b"\r\r\n");
     }
 
     #[tokio::test]
     async fn a_mail_that_is_too_large_is_read_to_its_end() {
         assert_eq!(data(b"12345\r\n.\r\nQUIT\r\n", 6).await, None);
-        assert_eq!(
-            data(b"1234\r\n.\r\nQUIT\r\n", 6)
-                .await
-                .expect("these bytes can be read"),
-            b"1234\r\n"
-        );
+        assert_eq!(data(b"1234\r\n.\r\nQUIT\r\n", 6).await.expect("these bytes can be read"), b"1234\r\n");
     }
 
     #[tokio::test]
     async fn a_line_ends_in_crlf_and_is_not_too_long() {
         let mut from: &[u8] = b"NOOP\r\nNOOP\n123456789\r\n\r\nNO";
-        assert_eq!(
-            read_line(&mut from, 8)
-                .await
-                .expect("these bytes can be read"),
-            b"NOOP"
-        );
-        assert!(matches!(
-            read_line(&mut from, 8).await,
-            Err(LineError::NotCrlf)
-        ));
-        assert!(matches!(
-            read_line(&mut from, 8).await,
-            Err(LineError::TooLong)
-        ));
-        assert_eq!(
-            read_line(&mut from, 8)
-                .await
-                .expect("these bytes can be read"),
-            b""
-        );
-        assert!(matches!(
-            read_line(&mut from, 8).await,
-            Err(LineError::Closed)
-        ));
+        assert_eq!(read_line(&mut from, 8).await.expect("these bytes can be read"), b"NOOP");
+        assert!(matches!(read_line(&mut from, 8).await, Err(LineError::NotCrlf)));
+        assert!(matches!(read_line(&mut from, 8).await, Err(LineError::TooLong)));
+        assert_eq!(read_line(&mut from, 8).await.expect("these bytes can be read"), b"");
+        assert!(matches!(read_line(&mut from, 8).await, Err(LineError::Closed)));
     }
 }

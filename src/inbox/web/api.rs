@@ -57,10 +57,7 @@ struct AttachmentLink {
 }
 
 /// `GET /api/messages`, newest first.
-pub(super) async fn list(
-    State(desk): State<Desk>,
-    pairs: Pairs,
-) -> Result<Json<Vec<Listed>>, Failure> {
+pub(super) async fn list(State(desk): State<Desk>, pairs: Pairs) -> Result<Json<Vec<Listed>>, Failure> {
     let [search] = query::take(pairs, ["q"])?;
     let entries = desk.store.list(&search.unwrap_or_default());
     Ok(Json(entries.iter().map(listed).collect()))
@@ -83,10 +80,7 @@ pub(super) async fn raw(
     let opened = desk.open(&id).await?;
     let disposition = format!("attachment; filename=\"{}.eml\"", opened.entry.summary.id);
     Ok((
-        [
-            (header::CONTENT_TYPE, "message/rfc822".to_owned()),
-            (header::CONTENT_DISPOSITION, disposition),
-        ],
+        [(header::CONTENT_TYPE, "message/rfc822".to_owned()), (header::CONTENT_DISPOSITION, disposition)],
         opened.raw,
     ))
 }
@@ -99,10 +93,7 @@ pub(super) async fn clear(State(desk): State<Desk>) -> Result<StatusCode, Failur
 
 /// The detail of a mail, with URLs under the host that the caller used.
 pub(super) fn detail(opened: Opened, headers: &HeaderMap) -> Detail {
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let id = opened.entry.summary.id;
     let link = |(place, attachment): (usize, super::super::reading::Attachment)| AttachmentLink {
         size: attachment.content.len(),
@@ -120,17 +111,9 @@ pub(super) fn detail(opened: Opened, headers: &HeaderMap) -> Detail {
         headers: reading
             .headers
             .into_iter()
-            .map(|field| HeaderField {
-                name: field.name,
-                value: field.value,
-            })
+            .map(|field| HeaderField { name: field.name, value: field.value })
             .collect(),
-        attachments: reading
-            .attachments
-            .into_iter()
-            .enumerate()
-            .map(link)
-            .collect(),
+        attachments: reading.attachments.into_iter().enumerate().map(link).collect(),
         raw_url: format!("http://{host}/api/messages/{id}/raw"),
     }
 }
@@ -152,9 +135,5 @@ fn listed(entry: &Entry) -> Listed {
 /// RFC 3339, in UTC.
 pub(super) fn received_at(entry: &Entry) -> String {
     // An id that somebody else wrote may be of a year that has five digits.
-    entry
-        .summary
-        .received_at()
-        .format(&Rfc3339)
-        .unwrap_or_default()
+    entry.summary.received_at().format(&Rfc3339).unwrap_or_default()
 }

@@ -22,10 +22,7 @@ pub(super) async fn stream(State(desk): State<Desk>) -> impl IntoResponse {
         let revision = *revisions.borrow_and_update();
         let counts = desk.store.counts();
         let data = serde_json::json!({"revision": revision, "total": counts.total, "unread": counts.unread});
-        Some((
-            Ok::<_, Infallible>(Event::default().data(data.to_string())),
-            (desk, revisions),
-        ))
+        Some((Ok::<_, Infallible>(Event::default().data(data.to_string())), (desk, revisions)))
     });
     Sse::new(Box::pin(events).take_until(stop)).keep_alive(KeepAlive::default())
 }

@@ -22,11 +22,7 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(status: StatusCode, name: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            name,
-            message: message.into(),
-        }
+        Self { status, name, message: message.into() }
     }
 
     pub(super) fn not_found(message: &str) -> Self {
@@ -42,11 +38,7 @@ impl Failure {
     }
 
     pub(super) fn refused_value(message: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "validation_error",
-            message,
-        )
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_error", message)
     }
 
     /// Logs the cause once; the caller is told nothing of it.
@@ -98,10 +90,7 @@ pub(super) async fn show(State(desk): State<Desk>, request: Request, next: Next)
     let json = path == "/api" || path.starts_with("/api/");
     let mut response = next.run(request).await;
     let status = response.status();
-    let Some(failure) = response
-        .extensions_mut()
-        .remove()
-        .or_else(|| Failure::of_the_framework(status))
+    let Some(failure) = response.extensions_mut().remove().or_else(|| Failure::of_the_framework(status))
     else {
         return response;
     };
@@ -119,11 +108,7 @@ pub(super) async fn show(State(desk): State<Desk>, request: Request, next: Next)
 
 fn page(desk: &Desk, failure: Failure) -> Response {
     let frame = Frame::new(desk, "");
-    let page = FailurePage {
-        frame,
-        status: failure.status.as_u16(),
-        message: failure.message,
-    };
+    let page = FailurePage { frame, status: failure.status.as_u16(), message: failure.message };
     match page.render() {
         Ok(html) => Html(html).into_response(),
         Err(error) => {

@@ -21,12 +21,7 @@ pub(super) async fn foreigners(request: Request, next: Next) -> Response {
     // A name that an attacker's DNS lets point here (DNS rebinding) is still not one of ours.
     if !host.is_some_and(is_local) {
         let message = "this inbox answers to localhost, *.localhost, 127.0.0.1 and [::1] only: use one of them as the host";
-        return Failure::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            "misdirected_request",
-            message,
-        )
-        .into_response();
+        return Failure::new(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", message).into_response();
     }
     if is_delicate(&request) && is_foreign(headers) {
         return Failure::new(
@@ -49,15 +44,11 @@ fn is_delicate(request: &Request) -> bool {
 /// page another site: `localhost:3000` may be anything. Without a browser there is no such header.
 fn is_foreign(headers: &HeaderMap) -> bool {
     let site = HeaderName::from_static("sec-fetch-site");
-    let by_site =
-        header_text(headers, &site).is_some_and(|site| !matches!(site, "same-origin" | "none"));
+    let by_site = header_text(headers, &site).is_some_and(|site| !matches!(site, "same-origin" | "none"));
     let host = header_text(headers, &header::HOST).unwrap_or_default();
     let origin = headers.get(header::ORIGIN);
-    let by_origin = origin.is_some_and(|origin| {
-        !origin
-            .as_bytes()
-            .eq_ignore_ascii_case(format!("http://{host}").as_bytes())
-    });
+    let by_origin = origin
+        .is_some_and(|origin| !origin.as_bytes().eq_ignore_ascii_case(format!("http://{host}").as_bytes()));
     by_site || by_origin
 }
 
@@ -70,9 +61,7 @@ fn is_local(host: &str) -> bool {
     let below = name.strip_suffix(".localhost");
     let is_name = |label: &str| {
         !label.is_empty()
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
     };
     matches!(name.as_str(), "localhost" | "127.0.0.1" | "[::1]") || below.is_some_and(is_name)
 }
@@ -93,18 +82,10 @@ pub(super) async fn headers(request: Request, next: Next) -> Response {
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::X_DNS_PREFETCH_CONTROL, "off"),
         (header::CACHE_CONTROL, "no-store"),
-        (
-            HeaderName::from_static("cross-origin-resource-policy"),
-            "same-origin",
-        ),
-        (
-            HeaderName::from_static("cross-origin-opener-policy"),
-            "same-origin",
-        ),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ] {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }
@@ -115,14 +96,9 @@ mod tests {
 
     #[test]
     fn names_of_this_machine_and_no_others() {
-        for host in [
-            "localhost",
-            "LOCALHOST:1080",
-            "127.0.0.1:80",
-            "[::1]",
-            "[::1]:1080",
-            "mail.app.localhost:1080",
-        ] {
+        for host in
+            ["localhost", "LOCALHOST:1080", "127.0.0.1:80", "[::1]", "[::1]:1080", "mail.app.localhost:1080"]
+        {
             assert!(is_local(host), "{host}");
         }
         for host in [
@@ -147,31 +123,15 @@ mod tests {
     #[test]
     fn another_port_is_another_site() {
         let foreign = |pairs: &[(&'static str, &'static str)]| {
-            let pairs = pairs.iter().map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_static(value),
-                )
-            });
-            is_foreign(
-                &pairs
-                    .chain([(header::HOST, HeaderValue::from_static("localhost:1080"))])
-                    .collect(),
-            )
+            let pairs = pairs
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            is_foreign(&pairs.chain([(header::HOST, HeaderValue::from_static("localhost:1080"))]).collect())
         };
         assert!(!foreign(&[]));
-        assert!(!foreign(&[
-            ("origin", "http://localhost:1080"),
-            ("sec-fetch-site", "same-origin")
-        ]));
+        assert!(!foreign(&[("origin", "http://localhost:1080"), ("sec-fetch-site", "same-origin")]));
         assert!(!foreign(&[("sec-fetch-site", "none")]));
-        for origin in [
-            "http://localhost:3000",
-            "https://localhost:1080",
-            "http://evil.test",
-            "null",
-            "",
-        ] {
+        for origin in ["http://localhost:3000", "https://localhost:1080", "http://evil.test", "null", ""] {
             assert!(foreign(&[("origin", origin)]), "{origin}");
         }
         assert!(foreign(&[("sec-fetch-site", "same-site")]));

@@ -42,14 +42,8 @@ pub(super) async fn serve(
 ) -> io::Result<()> {
     // A refusal to switch Nagle's algorithm off costs 40 ms, not the request.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let server = axum::serve(
-        listener,
-        router(Desk {
-            store,
-            stop: stop.clone(),
-        }),
-    )
-    .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let server = axum::serve(listener, router(Desk { store, stop: stop.clone() }))
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
     let deadline = async {
         stop.cancelled().await;
         tokio::time::sleep(GRACE).await;
@@ -65,10 +59,7 @@ fn router(desk: Desk) -> Router {
         .route("/", get(pages::list))
         .route("/messages/{id}", get(pages::mail))
         .route("/messages/{id}/html", get(parts::html))
-        .route(
-            "/messages/{id}/attachments/{number}",
-            get(parts::attachment),
-        )
+        .route("/messages/{id}/attachments/{number}", get(parts::attachment))
         .route("/clear", post(pages::clear))
         .route("/api/messages", get(api::list).delete(api::clear))
         .route("/api/messages/wait", get(wait::wait))
@@ -106,26 +97,18 @@ impl Desk {
         let store = Arc::clone(&self.store);
         let read = move || {
             let raw = store.raw(entry.summary.id)?;
-            Ok(raw.map(|raw| Opened {
-                reading: Reading::of(&raw),
-                entry,
-                raw,
-            }))
+            Ok(raw.map(|raw| Opened { reading: Reading::of(&raw), entry, raw }))
         };
         off_the_runtime(read).await.map_err(Failure::internal)
     }
 
     async fn mark_read(&self, id: Uuid) -> Result<(), Failure> {
         let store = Arc::clone(&self.store);
-        off_the_runtime(move || store.mark_read(id))
-            .await
-            .map_err(Failure::internal)
+        off_the_runtime(move || store.mark_read(id)).await.map_err(Failure::internal)
     }
 
     async fn clear(&self) -> Result<(), Failure> {
         let store = Arc::clone(&self.store);
-        off_the_runtime(move || store.clear())
-            .await
-            .map_err(Failure::internal)
+        off_the_runtime(move || store.clear()).await.map_err(Failure::internal)
     }
 }

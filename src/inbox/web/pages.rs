@@ -27,11 +27,7 @@ pub(super) struct Frame {
 impl Frame {
     pub(super) fn new(desk: &Desk, query: &str) -> Self {
         let counts = desk.store.counts();
-        Self {
-            unread: counts.unread,
-            total: counts.total,
-            query: query.to_owned(),
-        }
+        Self { unread: counts.unread, total: counts.total, query: query.to_owned() }
     }
 }
 
@@ -57,10 +53,7 @@ impl From<Entry> for Row {
         Self {
             id: summary.id,
             from: or(&summary.from, "(no sender)"),
-            sender: or(
-                summary.from.split(" <").next().unwrap_or_default(),
-                "(no sender)",
-            ),
+            sender: or(summary.from.split(" <").next().unwrap_or_default(), "(no sender)"),
             to: summary.envelope.to.join(", "),
             subject: or(&summary.subject, "(no subject)"),
             snippet: summary.snippet.clone(),
@@ -96,11 +89,7 @@ pub(super) async fn list(
     // Taken first: a mail that arrives meanwhile makes the page look behind, never up to date.
     let revision = *desk.store.revisions().borrow();
     let rows = desk.store.list(&query).into_iter().map(Row::from).collect();
-    page(&ListPage {
-        frame: Frame::new(&desk, query.trim()),
-        rows,
-        revision,
-    })
+    page(&ListPage { frame: Frame::new(&desk, query.trim()), rows, revision })
 }
 
 /// The five ways to look at a mail.
@@ -114,13 +103,7 @@ enum Tab {
 }
 
 impl Tab {
-    const ALL: [Self; 5] = [
-        Self::Html,
-        Self::Text,
-        Self::Source,
-        Self::Headers,
-        Self::Attachments,
-    ];
+    const ALL: [Self; 5] = [Self::Html, Self::Text, Self::Source, Self::Headers, Self::Attachments];
 
     fn name(self) -> &'static str {
         match self {
@@ -186,24 +169,13 @@ pub(super) async fn mail(
     let asked = look.map(|Query(look)| look.tab).unwrap_or_default();
     let opened = desk.open(&id).await?;
     desk.mark_read(opened.entry.summary.id).await?;
-    let default = if opened.reading.html.is_some() {
-        Tab::Html
-    } else {
-        Tab::Text
-    };
-    let tab = Tab::ALL
-        .into_iter()
-        .find(|tab| tab.name() == asked)
-        .unwrap_or(default);
+    let default = if opened.reading.html.is_some() { Tab::Html } else { Tab::Text };
+    let tab = Tab::ALL.into_iter().find(|tab| tab.name() == asked).unwrap_or(default);
     page(&mail_page(Frame::new(&desk, ""), opened, tab))
 }
 
 fn mail_page(frame: Frame, opened: Opened, tab: Tab) -> MailPage {
-    let Opened {
-        entry,
-        raw,
-        reading,
-    } = opened;
+    let Opened { entry, raw, reading } = opened;
     let cc = reading
         .headers
         .iter()
@@ -235,31 +207,17 @@ fn page(template: &impl Template) -> Result<Html<String>, Failure> {
 
 fn cut(bytes: &[u8]) -> Shown {
     let shown = &bytes[..bytes.len().min(SHOWN)];
-    Shown {
-        text: String::from_utf8_lossy(shown).into_owned(),
-        cut: shown.len() < bytes.len(),
-    }
+    Shown { text: String::from_utf8_lossy(shown).into_owned(), cut: shown.len() < bytes.len() }
 }
 
 fn or(text: &str, placeholder: &str) -> String {
-    let text = if text.trim().is_empty() {
-        placeholder
-    } else {
-        text
-    };
+    let text = if text.trim().is_empty() { placeholder } else { text };
     text.to_owned()
 }
 
 fn date(time: OffsetDateTime) -> String {
     let month = time.month().to_string();
-    format!(
-        "{} {} {}, {:02}:{:02} UTC",
-        time.day(),
-        &month[..3],
-        time.year(),
-        time.hour(),
-        time.minute()
-    )
+    format!("{} {} {}, {:02}:{:02} UTC", time.day(), &month[..3], time.year(), time.hour(), time.minute())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]

@@ -18,9 +18,7 @@ pub(super) async fn html(
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse, Failure> {
     let reading = desk.open(&id).await?.reading;
-    let html = reading
-        .html
-        .ok_or_else(|| Failure::not_found("this mail has no HTML"))?;
+    let html = reading.html.ok_or_else(|| Failure::not_found("this mail has no HTML"))?;
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -59,11 +57,7 @@ pub(super) async fn attachment(
     Path((id, number)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, Failure> {
     let missing = || Failure::not_found("this mail has no such attachment");
-    let place = number
-        .parse::<usize>()
-        .ok()
-        .and_then(|number| number.checked_sub(1))
-        .ok_or_else(missing)?;
+    let place = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1)).ok_or_else(missing)?;
     let mut attachments = desk.open(&id).await?.reading.attachments;
     if place >= attachments.len() {
         return Err(missing());
@@ -72,10 +66,7 @@ pub(super) async fn attachment(
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_DISPOSITION, disposition(&attachment.name)),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; sandbox".to_owned(),
-        ),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox".to_owned()),
     ];
     Ok((headers, attachment.content))
 }
@@ -83,17 +74,11 @@ pub(super) async fn attachment(
 /// The name in ASCII for old programs, and whole (RFC 8187).
 fn disposition(name: &str) -> String {
     let plain = |c: char| {
-        if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%' | ';') || c == ' ' {
-            c
-        } else {
-            '_'
-        }
+        if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%' | ';') || c == ' ' { c } else { '_' }
     };
     let ascii: String = name.chars().map(plain).collect();
     let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
-            char::from(byte).to_string()
-        }
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),
     };
     let whole: String = name.bytes().map(encode).collect();

@@ -9,10 +9,7 @@ use super::failure::Failure;
 pub(super) type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 /// The values of `names`, in their order.
-pub(super) fn take<const N: usize>(
-    pairs: Pairs,
-    names: [&str; N],
-) -> Result<[Option<String>; N], Failure> {
+pub(super) fn take<const N: usize>(pairs: Pairs, names: [&str; N]) -> Result<[Option<String>; N], Failure> {
     let Query(pairs) = pairs.map_err(|_| Failure::refused_value("the query cannot be read"))?;
     let mut values = [const { None }; N];
     for (name, value) in pairs {

@@ -50,19 +50,11 @@ pub(super) async fn wait(
     }
 }
 
-async fn search(
-    desk: &Desk,
-    wanted: &Wanted,
-    deadline: Instant,
-) -> Result<Option<super::Opened>, Failure> {
+async fn search(desk: &Desk, wanted: &Wanted, deadline: Instant) -> Result<Option<super::Opened>, Failure> {
     // Registered before looking: a mail that arrives in between is seen by one of the two.
     let mut revisions = desk.store.revisions();
     loop {
-        let found = desk
-            .store
-            .list("")
-            .into_iter()
-            .find(|entry| wanted.matches(entry));
+        let found = desk.store.list("").into_iter().find(|entry| wanted.matches(entry));
         if let Some(entry) = found
             && let Some(opened) = desk.read(entry).await?
         {
@@ -85,25 +77,17 @@ impl Wanted {
                 )));
             }
         }
-        Ok(Self {
-            to,
-            subject: subject.map(|subject| subject.to_lowercase()),
-        })
+        Ok(Self { to, subject: subject.map(|subject| subject.to_lowercase()) })
     }
 
     fn matches(&self, entry: &Entry) -> bool {
         let summary = &entry.summary;
-        let to = self.to.as_ref().is_none_or(|to| {
-            summary
-                .envelope
-                .to
-                .iter()
-                .any(|recipient| recipient.eq_ignore_ascii_case(to))
-        });
-        let subject = self
-            .subject
+        let to = self
+            .to
             .as_ref()
-            .is_none_or(|subject| summary.subject.to_lowercase().contains(subject));
+            .is_none_or(|to| summary.envelope.to.iter().any(|recipient| recipient.eq_ignore_ascii_case(to)));
+        let subject =
+            self.subject.as_ref().is_none_or(|subject| summary.subject.to_lowercase().contains(subject));
         to && subject
     }
 }
@@ -116,9 +100,7 @@ fn duration(text: &str) -> Result<Duration, Failure> {
             query::excerpt(text)
         ))
     };
-    let unit_at = text
-        .find(|c: char| !c.is_ascii_digit())
-        .ok_or_else(refused)?;
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(refused)?;
     let (number, unit) = text.split_at(unit_at);
     let milliseconds = match unit {
         "ms" => 1,
@@ -128,9 +110,7 @@ fn duration(text: &str) -> Result<Duration, Failure> {
     };
     let number: u64 = number.parse().map_err(|_| refused())?;
     let duration = number.checked_mul(milliseconds).map(Duration::from_millis);
-    duration
-        .filter(|duration| *duration <= LONGEST)
-        .ok_or_else(refused)
+    duration.filter(|duration| *duration <= LONGEST).ok_or_else(refused)
 }
 
 #[cfg(test)]
@@ -139,18 +119,10 @@ mod tests {
 
     #[test]
     fn durations_have_a_unit_and_an_end() {
-        for (text, milliseconds) in [
-            ("500ms", 500),
-            ("10s", 10_000),
-            ("1m", 60_000),
-            ("0s", 0),
-            ("60000ms", 60_000),
-        ] {
-            assert_eq!(
-                duration(text).expect("this is a duration").as_millis(),
-                milliseconds,
-                "{text}"
-            );
+        for (text, milliseconds) in
+            [("500ms", 500), ("10s", 10_000), ("1m", 60_000), ("0s", 0), ("60000ms", 60_000)]
+        {
+            assert_eq!(duration(text).expect("this is a duration").as_millis(), milliseconds, "{text}");
         }
         for text in [
             "",
