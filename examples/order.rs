@@ -6,6 +6,8 @@
 //!
 //! A running Facteur on the same database sends the first mail; the second never existed.
 
+#![expect(clippy::print_stdout, reason = "an example that tells what happened")]
+
 use sqlx::PgPool;
 
 #[tokio::main]

@@ -1,5 +1,7 @@
 //! The HTTP door over a real socket: development, and production with its tokens.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::time::Duration;

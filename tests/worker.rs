@@ -1,5 +1,7 @@
 //! The worker from the queue to a real SMTP server, step by step.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::sync::Arc;

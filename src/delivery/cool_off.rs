@@ -94,7 +94,9 @@ mod tests {
     #[test]
     fn one_mail_that_gets_through_ends_it() {
         let (cool_off, now) = (CoolOff::default(), Instant::now());
-        (0..PATIENCE).for_each(|_| drop(cool_off.note(&down(), now)));
+        (0..PATIENCE).for_each(|_| {
+            cool_off.note(&down(), now);
+        });
         assert!(cool_off.left(now).is_some());
         cool_off.note(&Outcome::Sent(Report::new(Stage::EndOfData, "ok")), now);
         assert_eq!(cool_off.left(now), None);

@@ -1,5 +1,7 @@
 //! An outbox in a database of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::time::Duration;
 
 use facteur::email::EmailBuilder;
