@@ -30,7 +30,8 @@ pub enum TelemetryError {
 
 /// Starts logging, for the whole process.
 pub fn init(log: &Log) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&log.filter)?;
+    // "already exists, skipping", at each start; whoever wants to read it names it in the filter.
+    let filter = EnvFilter::try_new(format!("sqlx::postgres::notice=warn,{}", log.filter))?;
     let lines = match log.format {
         LogFormat::Text => text(io::stderr, log.color && io::stderr().is_terminal()),
         LogFormat::Json => json(io::stderr),

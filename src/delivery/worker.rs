@@ -202,6 +202,7 @@ impl Worker {
         let mut ids: Vec<_> = claimed.iter().map(|delivery| delivery.id.email).collect();
         ids.sort_unstable();
         ids.dedup();
+        tracing::trace!(limit, claimed = claimed.len(), emails = ids.len(), "claimed");
         if ids.is_empty() {
             return Ok((claimed, Payloads::new()));
         }

@@ -89,10 +89,9 @@ impl IntoResponse for ApiError {
 /// Logged here, where it is handled: the caller learns nothing of the inside.
 impl From<OutboxError> for ApiError {
     fn from(error: OutboxError) -> Self {
-        use sqlx::Error as Sql;
         match error {
             OutboxError::KeyReused => Self::Invalid(error.to_string()),
-            OutboxError::Database(Sql::PoolTimedOut | Sql::PoolClosed | Sql::Io(_)) => {
+            error if error.is_passing() => {
                 tracing::warn!(%error, "the database is away");
                 Self::Unavailable
             }

@@ -52,6 +52,14 @@ pub enum OutboxError {
     KeyReused,
 }
 
+impl OutboxError {
+    /// Whether the same call may well succeed in a moment: the database is away or has no connection free.
+    pub fn is_passing(&self) -> bool {
+        use sqlx::Error as Sql;
+        matches!(self, Self::Database(Sql::PoolTimedOut | Sql::PoolClosed | Sql::Io(_)))
+    }
+}
+
 impl Outbox {
     /// An outbox over this pool. The worker should have a pool of its own; see [`with_pool`](Self::with_pool).
     pub fn new(pool: PgPool) -> Self {
