@@ -382,7 +382,14 @@ async fn a_port_that_is_taken_is_named() -> Done {
     let inbox = start().await?;
     let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     for (http, smtp, expected) in [(inbox.http, any, Door::Page), (any, inbox.smtp, Door::Smtp)] {
-        let error = Inbox::bind(InboxSettings { http, smtp, folder: new_folder() }).await.err();
+        let error = Inbox::bind(InboxSettings {
+            http,
+            smtp,
+            folder: new_folder(),
+            api: "http://localhost:8000".into(),
+        })
+        .await
+        .err();
         let Some(InboxError::PortTaken { door, address, .. }) = &error else {
             return Err(format!("{error:?}").into());
         };

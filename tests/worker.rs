@@ -36,8 +36,14 @@ impl Catcher {
     async fn start() -> Self {
         let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(uuid::Uuid::new_v4().to_string());
         let any = ([127, 0, 0, 1], 0).into();
-        let inbox =
-            Inbox::bind(InboxSettings { http: any, smtp: any, folder: folder.clone() }).await.unwrap();
+        let inbox = Inbox::bind(InboxSettings {
+            http: any,
+            smtp: any,
+            folder: folder.clone(),
+            api: "http://localhost:8000".into(),
+        })
+        .await
+        .unwrap();
         let relay = relay_at(inbox.smtp_addr().port());
         let page = format!("http://{}", inbox.http_addr());
         let stop = CancellationToken::new();

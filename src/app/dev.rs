@@ -1,6 +1,7 @@
 //! `facteur dev`: everything that a laptop needs, brought along.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -26,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(2);
 pub async fn dev(settings: DevSettings) -> Result<(), AppError> {
     let shutdown = signals::on_signals();
     let door = Door::open(settings.http, "HTTP_PORT").await?;
-    let mail = Mail::find_or_open(&settings).await?;
+    let mail = Mail::find_or_open(&settings, door.address).await?;
     let (postgres, url) = database(&settings).await?;
     let settings = settings_for_serving(settings, &mail, url);
     let result = run(&settings, door, mail, shutdown).await;
@@ -90,7 +91,7 @@ enum Mail {
 }
 
 impl Mail {
-    async fn find_or_open(settings: &DevSettings) -> Result<Self, AppError> {
+    async fn find_or_open(settings: &DevSettings, api: SocketAddr) -> Result<Self, AppError> {
         let place = format!("{}:{}", settings.relay.host, settings.relay.port);
         if !settings.relay.is_loopback() {
             return Ok(Self::Relay(place));
@@ -102,6 +103,7 @@ impl Mail {
             http: settings.inbox_http,
             smtp: settings.inbox_smtp,
             folder: settings.home.join("inbox"),
+            api: base_url(api),
         });
         Ok(Self::Inbox(Box::new(inbox.await?)))
     }

@@ -40,6 +40,8 @@ pub struct InboxSettings {
     pub smtp: SocketAddr,
     /// The mails, as `<id>.eml` and `<id>.json`. Created when missing.
     pub folder: PathBuf,
+    /// The base URL of the API, `http://localhost:8000`: an empty inbox tells how to send a first mail there.
+    pub api: String,
 }
 
 /// One of the two doors of the inbox.
@@ -116,6 +118,7 @@ pub struct Inbox {
     http: (TcpListener, SocketAddr),
     smtp: (TcpListener, SocketAddr),
     store: Arc<Store>,
+    api: Arc<str>,
 }
 
 impl Inbox {
@@ -130,7 +133,7 @@ impl Inbox {
         })
         .await
         .map_err(|source| InboxError::Folder { folder, source })?;
-        Ok(Self { http, smtp, store: Arc::new(store) })
+        Ok(Self { http, smtp, store: Arc::new(store), api: settings.api.into() })
     }
 
     /// Where the page is, with the real port.
@@ -149,7 +152,7 @@ impl Inbox {
         let stop = stop.child_token();
         let guard = stop.clone().drop_guard();
         let smtp = smtp::serve(self.smtp.0, Arc::clone(&self.store), stop.clone());
-        let page = web::serve(self.http.0, self.store, stop);
+        let page = web::serve(self.http.0, self.store, self.api, stop);
         let page = async { page.await.map_err(|source| InboxError::Stopped { door: Door::Page, source }) };
         let smtp = async {
             smtp.await;

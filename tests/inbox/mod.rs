@@ -47,7 +47,13 @@ pub(crate) async fn start() -> Done<Running> {
 
 pub(crate) async fn start_in(folder: &Path) -> Done<Running> {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let inbox = Inbox::bind(InboxSettings { http: any, smtp: any, folder: folder.to_owned() }).await?;
+    let inbox = Inbox::bind(InboxSettings {
+        http: any,
+        smtp: any,
+        folder: folder.to_owned(),
+        api: "http://localhost:8000".into(),
+    })
+    .await?;
     let (http, smtp, stop) = (inbox.http_addr(), inbox.smtp_addr(), CancellationToken::new());
     let task = tokio::spawn(inbox.run(stop.clone()));
     Ok(Running { http, smtp, folder: folder.to_owned(), stop, task })

@@ -31,6 +31,7 @@ use failure::Failure;
 #[derive(Clone)]
 struct Desk {
     store: Arc<Store>,
+    api: Arc<str>,
     stop: CancellationToken,
 }
 
@@ -38,11 +39,12 @@ struct Desk {
 pub(super) async fn serve(
     listener: TcpListener,
     store: Arc<Store>,
+    api: Arc<str>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     // A refusal to switch Nagle's algorithm off costs 40 ms, not the request.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let server = axum::serve(listener, router(Desk { store, stop: stop.clone() }))
+    let server = axum::serve(listener, router(Desk { store, api, stop: stop.clone() }))
         .with_graceful_shutdown(stop.clone().cancelled_owned());
     let deadline = async {
         stop.cancelled().await;

@@ -71,6 +71,7 @@ struct ListPage {
     frame: Frame,
     rows: Vec<Row>,
     revision: i64,
+    api: String,
 }
 
 /// The search of the list.
@@ -89,7 +90,7 @@ pub(super) async fn list(
     // Taken first: a mail that arrives meanwhile makes the page look behind, never up to date.
     let revision = *desk.store.revisions().borrow();
     let rows = desk.store.list(&query).into_iter().map(Row::from).collect();
-    page(&ListPage { frame: Frame::new(&desk, query.trim()), rows, revision })
+    page(&ListPage { frame: Frame::new(&desk, query.trim()), rows, revision, api: desk.api.to_string() })
 }
 
 /// The five ways to look at a mail.
