@@ -3,4 +3,3 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 pub(crate) mod outbox;
 pub(crate) mod postgres;
-pub(crate) mod program;

@@ -1,12 +1,9 @@
 //! What the logs say, and what they never say, over whole runs at TRACE.
 
-#![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
-
-use support::outbox::TestOutbox;
-use support::program::{Folder, Running, client, facteur, json};
+use crate::running::{Folder, Running, client, facteur, json};
+use crate::support::outbox::TestOutbox;
 
 const PASSWORD: &str = "Kx7-Zebra-Pass-99";
 const USER: &str = "zebra-user";

@@ -2,11 +2,14 @@
 
 #![cfg(unix)]
 
+mod logs;
+mod running;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::time::Duration;
 
-use support::program::{Folder, Running, client, facteur, json};
+use running::{Folder, Running, client, facteur, json};
 
 const ANY_PORTS: &[(&str, &str)] = &[("HTTP_PORT", "0"), ("INBOX_HTTP_PORT", "0"), ("INBOX_SMTP_PORT", "0")];
 
