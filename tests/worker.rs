@@ -311,3 +311,31 @@ async fn what_a_dead_worker_held_is_sent_by_the_next() {
     assert_eq!(next.tick().await.unwrap(), Tick::Worked(1));
     assert_eq!(t.states().await, "sent 1");
 }
+
+#[tokio::test]
+async fn a_process_without_a_worker_wakes_those_of_others() {
+    let (t, catcher) = (TestOutbox::new().await, Catcher::start().await);
+    // Another process: the same database, another bell.
+    let door = facteur::Outbox::new(t.pool.clone());
+    let worker = worker(&t, &catcher.relay, pace());
+    let (stop, shutdown) = (CancellationToken::new(), Shutdown::default());
+    let announcing = tokio::spawn({
+        let (door, stop) = (door.clone(), stop.clone());
+        async move { door.announce(stop).await }
+    });
+    let listening = tokio::spawn({
+        let (outbox, stop) = (t.outbox.clone(), stop.clone());
+        async move { outbox.listen(stop).await }
+    });
+    let running = tokio::spawn(Arc::clone(&worker).run(shutdown.clone()));
+    // The first is seen by the sweep that follows LISTEN, if not by its announcement; the poll is a minute away.
+    for to in ["first@x.test", "second@x.test", "third@x.test"] {
+        door.enqueue(&email_to(to).build().unwrap()).await.unwrap();
+        catcher.get(&format!("/api/messages/wait?to={to}&timeout=10s")).await;
+    }
+    stop.cancel();
+    shutdown.begin.cancel();
+    running.await.unwrap();
+    announcing.await.unwrap();
+    listening.await.unwrap();
+}

@@ -4,10 +4,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::ListenerExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::AppError;
+use crate::delivery::Shutdown;
 
 /// Connections that are kept open without a request do not hold the end up for longer.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(10);
@@ -33,8 +33,14 @@ impl Door {
         Ok(Self { listeners, address })
     }
 
-    /// Answers until `stop`, then lets requests in flight end.
-    pub(super) async fn serve(self, router: Router, stop: CancellationToken) -> Result<(), AppError> {
+    /// Answers until the shutdown begins, then lets requests in flight end, for as long as `grace`.
+    pub(super) async fn serve(
+        self,
+        router: Router,
+        shutdown: &Shutdown,
+        grace: Duration,
+    ) -> Result<(), AppError> {
+        let stop = shutdown.begin.clone();
         let open = TaskTracker::new();
         let mut serving = tokio::task::JoinSet::new();
         for listener in self.listeners {
@@ -54,7 +60,7 @@ impl Door {
         };
         let patience = async {
             stop.cancelled().await;
-            tokio::time::sleep(LONGEST_GOODBYE).await;
+            shutdown.now.run_until_cancelled(tokio::time::sleep(grace.min(LONGEST_GOODBYE))).await;
         };
         tokio::select! {
             result = ended => result,

@@ -100,5 +100,5 @@ async fn answer(
         begin.cancelled().await;
         readiness.stop();
     });
-    door.serve(http::router(api), shutdown.begin.clone()).await
+    door.serve(http::router(api), shutdown, settings.worker.grace).await
 }

@@ -231,9 +231,10 @@ impl Worker {
         for delivery in claimed {
             let email = payloads.get(&delivery.id.email).cloned();
             let (worker, stops, ended) = (Arc::clone(self), stops.clone(), ended.clone());
-            let slots = Arc::clone(slots);
+            // Taken here and not in the task: the next claim must see it gone.
+            let slot = Arc::clone(slots).try_acquire_owned();
             in_flight.spawn(async move {
-                let _slot = slots.acquire_owned().await;
+                let _slot = slot;
                 let outcome = worker.attempt(delivery, email.as_deref(), &stops).await;
                 worker.unwritten.fetch_add(1, Ordering::Relaxed);
                 // The settler outlives every sender.

@@ -25,6 +25,14 @@ impl Outbox {
     /// As [`enqueue`].
     pub async fn enqueue(&self, email: &Email) -> Result<Enqueued, OutboxError> {
         let enqueued = enqueue(&self.pool, email).await?;
+        if enqueued.created {
+            tracing::info!(
+                email = %enqueued.id,
+                deliveries = email.envelope_recipients().len(),
+                domains = domains(email),
+                "accepted"
+            );
+        }
         self.wake();
         Ok(enqueued)
     }
@@ -113,14 +121,8 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enq
         return Err(OutboxError::KeyReused);
     }
     let enqueued = Enqueued { id: written.id.into(), created: written.created };
-    if enqueued.created {
-        tracing::info!(
-            email = %enqueued.id,
-            deliveries = row.recipients.len(),
-            domains = domains(email),
-            "accepted"
-        );
-    }
+    // No more than this: in a transaction it is not accepted yet, and perhaps never will be.
+    tracing::debug!(email = %enqueued.id, created = enqueued.created, "handed to the database");
     Ok(enqueued)
 }
 
