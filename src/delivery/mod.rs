@@ -8,9 +8,11 @@ mod gate;
 mod in_flight;
 mod pulse;
 mod retry_policy;
+mod run;
 mod settler;
 mod verdict;
 mod worker;
 
 pub use retry_policy::RetryPolicy;
-pub use worker::{Shutdown, Tick, Worker};
+pub use run::Shutdown;
+pub use worker::{Tick, Worker};

@@ -1,0 +1,207 @@
+//! The worker as it runs: takes, sends and writes at once, and ends in order.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::attempt::{Ended, Stops};
+use super::worker::Worker;
+use crate::outbox::{ClaimedDelivery, Payloads};
+
+/// How long a claim waits for more than half of the slots to be free, so that claims come in batches.
+const GATHER: Duration = Duration::from_millis(5);
+/// No more is claimed while so many outcomes wait for the database.
+const MAX_UNWRITTEN: usize = 500;
+/// How long before the end of the grace period mail that has not come to its last byte is given
+/// up, unless half of the period is shorter.
+const HURRY_BEFORE_END: Duration = Duration::from_secs(5);
+const REAP_EVERY: Duration = Duration::from_secs(5);
+const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
+
+/// When a worker stops: first it takes nothing more, then it gives up what it has.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// Takes nothing more; what is in flight may end within the grace period.
+    pub begin: CancellationToken,
+    /// The grace period is over, at once.
+    pub now: CancellationToken,
+}
+
+impl Worker {
+    /// Works until `shutdown`, and ends within the grace period after it.
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        let stops = Stops::default();
+        let (ended, outcomes) = mpsc::unbounded_channel();
+        let settler = tokio::spawn({
+            let worker = Arc::clone(&self);
+            async move { worker.settle_all(outcomes).await }
+        });
+        let upkeep = TaskTracker::new();
+        let retired = CancellationToken::new();
+        upkeep.spawn(Arc::clone(&self).keep_beating(retired.clone()));
+        upkeep.spawn(Arc::clone(&self).keep_house(shutdown.begin.clone()));
+        let in_flight = TaskTracker::new();
+        self.keep_taking(&shutdown, &stops, &in_flight, &ended).await;
+        self.wind_up(&shutdown, &stops, in_flight).await;
+        drop(ended);
+        self.flush(settler, &shutdown).await;
+        retired.cancel();
+        upkeep.close();
+        upkeep.wait().await;
+        if let Err(error) = self.outbox.end_session(self.session).await {
+            tracing::warn!(%error, "the session could not be ended; it expires by itself");
+        }
+    }
+
+    /// Claims and starts attempts until the shutdown begins.
+    async fn keep_taking(
+        self: &Arc<Self>,
+        shutdown: &Shutdown,
+        stops: &Stops,
+        in_flight: &TaskTracker,
+        ended: &mpsc::UnboundedSender<Ended>,
+    ) {
+        let slots = Arc::new(Semaphore::new(self.settings.concurrency));
+        while shutdown.begin.run_until_cancelled(self.ready(&slots)).await.is_some() {
+            let free = slots.available_permits();
+            let taken = match self.claim(free).await {
+                Ok((claimed, payloads)) => self.start(claimed, &payloads, &slots, stops, in_flight, ended),
+                Err(error) => {
+                    tracing::warn!(%error, "nothing could be claimed; trying again");
+                    0
+                }
+            };
+            // Fewer than asked for: the queue is empty until the bell rings or time passes.
+            if taken < free {
+                let pause = timeout(self.settings.poll, self.outbox.woken());
+                shutdown.begin.run_until_cancelled(pause).await;
+            }
+        }
+    }
+
+    /// Resolves when something may be claimed: slots are free, the session is certainly alive,
+    /// outcomes reach the database, and the way out is not being left alone.
+    async fn ready(&self, slots: &Semaphore) {
+        loop {
+            // The semaphore is never closed, and a permit that is dropped at once is free again.
+            drop(slots.acquire().await);
+            let half = u32::try_from(self.settings.concurrency.div_ceil(2)).unwrap_or(u32::MAX);
+            drop(timeout(GATHER, slots.acquire_many(half)).await);
+            let now = Instant::now();
+            if let Some(left) = self.cool_off.left(now) {
+                tokio::time::sleep(left).await;
+            } else if !self.pulse.is_fresh(now) || self.unwritten.load(Ordering::Relaxed) > MAX_UNWRITTEN {
+                tokio::time::sleep(self.settings.poll.min(Duration::from_millis(100))).await;
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Starts an attempt for each claimed delivery; how many.
+    fn start(
+        self: &Arc<Self>,
+        claimed: Vec<ClaimedDelivery>,
+        payloads: &Payloads,
+        slots: &Arc<Semaphore>,
+        stops: &Stops,
+        in_flight: &TaskTracker,
+        ended: &mpsc::UnboundedSender<Ended>,
+    ) -> usize {
+        let taken = claimed.len();
+        for delivery in claimed {
+            let email = payloads.get(&delivery.id.email).cloned();
+            let (worker, stops, ended) = (Arc::clone(self), stops.clone(), ended.clone());
+            // Taken here and not in the task: the next claim must see it gone.
+            let slot = Arc::clone(slots).try_acquire_owned();
+            in_flight.spawn(async move {
+                let _slot = slot;
+                let outcome = worker.attempt(delivery, email.as_deref(), &stops).await;
+                worker.unwritten.fetch_add(1, Ordering::Relaxed);
+                // The settler outlives every sender.
+                let _ = ended.send(outcome);
+            });
+        }
+        taken
+    }
+
+    /// Lets mail in flight end; near the end of the grace period gives up what has not come to its
+    /// last byte, and at the end what awaits its reply.
+    async fn wind_up(&self, shutdown: &Shutdown, stops: &Stops, in_flight: TaskTracker) {
+        if let Err(error) = self.outbox.drain_session(self.session).await {
+            tracing::debug!(%error, "the session could not be marked as draining");
+        }
+        in_flight.close();
+        let hurry_after = self.settings.grace - self.last_part();
+        let patient = timeout(hurry_after, in_flight.wait());
+        if !matches!(shutdown.now.run_until_cancelled(patient).await, Some(Ok(()))) {
+            tracing::info!(in_flight = in_flight.len(), "giving up what has not been sent yet");
+            stops.hurry.cancel();
+            let last = timeout(self.last_part() / 2, in_flight.wait());
+            let _ = shutdown.now.run_until_cancelled(last).await;
+            stops.abandon.cancel();
+            in_flight.wait().await;
+        }
+    }
+
+    /// Waits until the last outcomes are written, or the grace period is really over.
+    async fn flush(&self, settler: tokio::task::JoinHandle<()>, shutdown: &Shutdown) {
+        let flushed = timeout(self.last_part() / 2, settler);
+        let flushed = if shutdown.now.is_cancelled() {
+            timeout(Duration::from_millis(500), flushed).await.ok()
+        } else {
+            Some(flushed.await)
+        };
+        if !matches!(flushed, Some(Ok(_))) {
+            let unwritten = self.unwritten.load(Ordering::Relaxed);
+            tracing::error!(
+                unwritten,
+                "outcomes could not be written before the end; those mails may be sent again"
+            );
+        }
+    }
+
+    /// The part of the grace period in which nothing new is begun.
+    fn last_part(&self) -> Duration {
+        HURRY_BEFORE_END.min(self.settings.grace / 2)
+    }
+
+    async fn keep_beating(self: Arc<Self>, retired: CancellationToken) {
+        loop {
+            // A heartbeat that hangs is one that did not come.
+            match timeout(self.settings.heartbeat, self.beat()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "no heartbeat"),
+                Err(_) => tracing::warn!("no heartbeat: the database does not answer"),
+            }
+            let pause = tokio::time::sleep(self.settings.heartbeat);
+            if retired.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Takes back what dead workers leased, makes next month's partitions, closes idle connections.
+    async fn keep_house(self: Arc<Self>, stop: CancellationToken) {
+        let mut partitions_made = None::<Instant>;
+        while stop.run_until_cancelled(tokio::time::sleep(REAP_EVERY)).await.is_some() {
+            match self.outbox.reap().await {
+                Ok(reaped) if reaped.requeued > 0 => self.outbox.wake(),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "the reaper could not look"),
+            }
+            self.transport.close_idle().await;
+            if partitions_made.is_none_or(|made| made.elapsed() > PARTITIONS_EVERY) {
+                match self.outbox.ensure_partitions().await {
+                    Ok(()) => partitions_made = Some(Instant::now()),
+                    Err(error) => tracing::warn!(%error, "partitions could not be made; trying again"),
+                }
+            }
+        }
+    }
+}
