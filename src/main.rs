@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use facteur::app::{self, AppError, Parts};
 use facteur::http::{self, Role};
-use facteur::settings::{Database, DevSettings, Faults, JwtKey, Log, Settings, Variables};
+#[cfg(feature = "local")]
+use facteur::settings::DevSettings;
+use facteur::settings::{Database, Faults, JwtKey, Log, Settings, Variables};
 use facteur::telemetry;
 
 /// Facteur, the postman: a mail backend with a durable outbox.
@@ -75,11 +77,25 @@ fn main() -> ExitCode {
     match run(&Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("facteur: {failure}");
+            eprintln!("facteur: {}", with_causes(&failure));
             let usage = matches!(failure, Failure::Settings(_) | Failure::Log(_) | Failure::Token(_));
             ExitCode::from(if usage { SETTINGS } else { FAILURE })
         }
     }
+}
+
+/// An error and what caused it, without what its text says already.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = inner.source();
+    }
+    text
 }
 
 fn run(command: &Command) -> Result<(), Failure> {

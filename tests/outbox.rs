@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use facteur::OutboxError;
 use facteur::email::{OnUnknown, Priority};
-use facteur::outbox::{Action, ClaimedDelivery, Final, Settlement, enqueue};
+use facteur::outbox::{Action, ClaimedDelivery, Final, Settlement, Why, enqueue};
+use sqlx::Connection;
 use support::outbox::{LEASE, TestOutbox, email_to};
 use time::OffsetDateTime;
 
@@ -39,6 +40,21 @@ async fn accepted_means_committed_with_synchronous_commit() {
         .await
         .unwrap();
     assert_eq!(seen, 1, "another connection sees it as soon as enqueue returned");
+}
+
+#[tokio::test]
+async fn a_database_that_commits_lazily_is_told_not_to() {
+    let t = TestOutbox::new().await;
+    let mut lazy = sqlx::PgConnection::connect(t.url()).await.unwrap();
+    sqlx::query("SET synchronous_commit = off").execute(&mut lazy).await.unwrap();
+    let mut transaction = lazy.begin().await.unwrap();
+    enqueue(&mut *transaction, &email_to("ada@x.test").build().unwrap()).await.unwrap();
+    let setting: String =
+        sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&mut *transaction).await.unwrap();
+    assert_eq!(setting, "on", "for this transaction");
+    transaction.commit().await.unwrap();
+    let setting: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&mut lazy).await.unwrap();
+    assert_eq!(setting, "off", "and for no other");
 }
 
 #[tokio::test]
@@ -192,7 +208,8 @@ async fn settling_twice_changes_nothing() {
     t.enqueue(email_to("ada@x.test")).await;
     let session = t.session().await;
     let claimed = t.claim(session).await;
-    let batch = [settlement(&claimed[0], Action::Requeue { after: Duration::from_secs(60), counted: true })];
+    let batch =
+        [settlement(&claimed[0], Action::Requeue { after: Duration::from_secs(60), why: Why::Refused })];
     t.outbox.settle(session, &batch).await.unwrap();
     assert_eq!(t.outbox.settle(session, &batch).await.unwrap(), [claimed[0].id]);
     assert_eq!(t.states().await, "queued 1");
@@ -207,7 +224,8 @@ async fn an_interruption_gives_the_attempt_back_and_the_token_grows_on() {
     for _ in 0..3 {
         let claimed = t.claim(session).await;
         assert_eq!(claimed[0].attempt, 1);
-        let release = settlement(&claimed[0], Action::Requeue { after: Duration::ZERO, counted: false });
+        let release =
+            settlement(&claimed[0], Action::Requeue { after: Duration::ZERO, why: Why::Interrupted });
         assert!(t.outbox.settle(session, &[release]).await.unwrap().is_empty());
     }
     assert_eq!(t.number("SELECT lease_token FROM facteur.deliveries").await, 3);

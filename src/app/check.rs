@@ -1,6 +1,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
 use super::{AppError, pool};
@@ -38,18 +39,24 @@ fn environment(settings: &Settings) -> &'static str {
     match settings.profile {
         Profile::Development { .. } => "development: no token asked for, any relay",
         Profile::Staging { .. } => "staging: tokens asked for, any relay",
-        Profile::Production { .. } => "production: tokens asked for, TLS to the relay",
+        Profile::Production { .. } => {
+            "production: tokens asked for, TLS to a relay that is not on this machine"
+        }
     }
 }
 
 async fn database(settings: &Settings) -> Result<String, String> {
     let pool = pool(&settings.database, 1).map_err(|e| e.to_string())?;
-    let outbox = Outbox::new(pool);
-    match timeout(PATIENCE, outbox.status()).await {
-        Err(_) => Err("no answer in 10 s; is DATABASE_URL right?".into()),
-        Ok(Err(error)) => {
-            Err(format!("{error}; is Postgres running, is DATABASE_URL right, was `facteur migrate` run?"))
-        }
+    // A pool would only say that it waited in vain.
+    let reached = timeout(PATIENCE, PgConnection::connect_with(&pool.connect_options())).await;
+    let reached = reached.map_err(|_| "no answer in 10 s; is DATABASE_URL right?")?;
+    let connection =
+        reached.map_err(|error| format!("{error}; is Postgres running, is DATABASE_URL right?"))?;
+    // Its goodbye is of no interest.
+    let _ = connection.close().await;
+    match timeout(PATIENCE, Outbox::new(pool).status()).await {
+        Err(_) => Err("no answer in 10 s".into()),
+        Ok(Err(error)) => Err(format!("{error}; was `facteur migrate` run?")),
         Ok(Ok(status)) => Ok(format!(
             "Postgres {}, {} waiting, {} being sent",
             status.server, status.queued, status.sending

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::doors::Door;
 use super::{AppError, pool, serve, signals, worker};
+use crate::delivery::Shutdown;
 use crate::http::base_url;
 use crate::inbox::{Inbox, InboxSettings};
 use crate::local_postgres::{LocalPostgres, Terminal};
@@ -26,23 +27,19 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A port is taken, the data folder cannot be used, Postgres does not start; each says what to do.
 pub async fn dev(settings: DevSettings) -> Result<(), AppError> {
     let shutdown = signals::on_signals();
-    let door = Door::open(settings.http, "HTTP_PORT").await?;
-    let mail = Mail::find_or_open(&settings, door.address).await?;
+    // First, because its home tells best what is wrong: no rights, or a Facteur that runs already.
     let (postgres, url) = database(&settings).await?;
-    let settings = settings_for_serving(settings, &mail, url);
-    let result = run(&settings, door, mail, shutdown).await;
+    let result = run(settings, url, shutdown).await;
     if let Some(postgres) = postgres {
         postgres.stop().await?;
     }
     result
 }
 
-async fn run(
-    settings: &Settings,
-    door: Door,
-    mail: Mail,
-    shutdown: crate::delivery::Shutdown,
-) -> Result<(), AppError> {
+async fn run(settings: DevSettings, url: SecretString, shutdown: Shutdown) -> Result<(), AppError> {
+    let door = Door::open(settings.http, "HTTP_PORT").await?;
+    let mail = Mail::find_or_open(&settings, door.address).await?;
+    let settings = &settings_for_serving(settings, &mail, url);
     let outbox = Outbox::new(pool(&settings.database, settings.database.api_connections)?);
     outbox::migrate(outbox.pool()).await?;
     let worker = worker(settings, &outbox)?;
@@ -74,7 +71,11 @@ fn settings_for_serving(settings: DevSettings, mail: &Mail, url: SecretString) -
     Settings {
         profile: Profile::Development { relay: mail.relay(settings.relay) },
         http: settings.http,
-        database: Database { url, api_connections: 10, worker_connections: 4 },
+        database: Database {
+            url,
+            api_connections: settings.connections.0,
+            worker_connections: settings.connections.1,
+        },
         sender: settings.sender,
         worker,
     }
@@ -146,8 +147,8 @@ fn welcome(door: &Door, mail: &Mail) {
             format!("smtp://localhost:{}", inbox.smtp_addr().port()),
         ),
         Mail::Catcher(place) => (
-            "the page of the mail catcher that was already there (Maildev: http://localhost:1080, MailHog and Mailpit: http://localhost:8025)".into(),
-            format!("smtp://{place} (a mail catcher was already there; it is used)"),
+            "the page of the mail server that was there already (Maildev http://localhost:1080, MailHog and Mailpit http://localhost:8025)".into(),
+            format!("smtp://{place} (somebody listened there already: that one is used)"),
         ),
         Mail::Relay(place) => ("none: mail leaves for real, to the relay below".into(), format!("smtp://{place}")),
     };

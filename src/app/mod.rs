@@ -36,6 +36,7 @@ pub async fn migrate(database: &settings::Database) -> Result<(), AppError> {
     let pool = pool(database, 1)?;
     outbox::migrate(&pool).await?;
     pool.close().await;
+    tracing::info!("the schema is up to date");
     Ok(())
 }
 

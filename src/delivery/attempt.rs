@@ -8,7 +8,7 @@ use super::gate::LeaseGate;
 use super::verdict::verdict;
 use super::worker::Worker;
 use crate::email::StoredEmail;
-use crate::outbox::{Action, ClaimedDelivery, Final, Settlement};
+use crate::outbox::{Action, ClaimedDelivery, Final, Settlement, Why};
 use crate::transport::{Outcome, Parcel, Report, Stage};
 
 /// One attempt, over, with what its log line says.
@@ -117,7 +117,7 @@ impl Ended {
             settlement: Settlement {
                 id: delivery.id,
                 token: delivery.token,
-                action: Action::Requeue { after: Duration::ZERO, counted: false },
+                action: Action::Requeue { after: Duration::ZERO, why: Why::Interrupted },
                 transport: None,
                 stage: None,
                 code: None,

@@ -56,14 +56,7 @@ impl Worker {
 impl Ended {
     /// The one line that each attempt ends with: the domain and not the address, the code and not the text.
     fn log(&self, lease_lost: bool) {
-        let what = match self.settlement.action {
-            _ if lease_lost => "lease_lost",
-            Action::Finish(Final::Sent, _) => "sent",
-            Action::Finish(Final::Failed, _) => "failed",
-            Action::Requeue { counted: true, .. } => "retry",
-            Action::Requeue { counted: false, .. } => "released",
-            Action::Hold => "held",
-        };
+        let what = if lease_lost { "lease_lost" } else { self.settlement.action.kind() };
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(

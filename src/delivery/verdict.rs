@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::RetryPolicy;
-use crate::outbox::{Action, ClaimedDelivery, Final};
+use crate::outbox::{Action, ClaimedDelivery, Final, Why};
 use crate::transport::Outcome;
 
 /// What an outcome means for this delivery. The only place where that is decided.
@@ -10,28 +10,31 @@ pub(super) fn verdict(outcome: &Outcome, delivery: &ClaimedDelivery, policy: Ret
     match outcome {
         Outcome::Sent(_) => Action::Finish(Final::Sent, "accepted"),
         Outcome::Reject(_) => Action::Finish(Final::Failed, "rejected"),
-        Outcome::Retry(_, wait) => {
+        Outcome::Retry(report, wait) => {
             let after = policy.after_failure(id, attempt).max(wait.unwrap_or_default());
-            again(delivery, after, "exhausted")
+            // A way out that is broken for everybody says nothing of this mail: it never uses up its last attempt.
+            let last = attempt >= delivery.max_attempts && report.stage.concerns_every_mail();
+            let why = if last { Why::Interrupted } else { Why::Refused };
+            again(delivery, after, why, "exhausted")
         }
         Outcome::Unknown(_) if delivery.hold_unknown => Action::Hold,
-        Outcome::Unknown(_) => again(delivery, policy.after_unknown(id, attempt), "unknown"),
+        Outcome::Unknown(_) => again(delivery, policy.after_unknown(id, attempt), Why::Unknown, "unknown"),
         Outcome::Unusable(report) => Action::Requeue {
             after: policy.after_unusable(id, attempt, report.stage.concerns_every_mail()),
-            counted: false,
+            why: Why::Interrupted,
         },
-        Outcome::Interrupted => Action::Requeue { after: Duration::ZERO, counted: false },
+        Outcome::Interrupted => Action::Requeue { after: Duration::ZERO, why: Why::Interrupted },
     }
 }
 
 /// Once more, unless that was the last time or the next one would come too late.
-fn again(delivery: &ClaimedDelivery, after: Duration, exhausted: &'static str) -> Action {
-    if delivery.attempt >= delivery.max_attempts {
+fn again(delivery: &ClaimedDelivery, after: Duration, why: Why, exhausted: &'static str) -> Action {
+    if delivery.attempt >= delivery.max_attempts && why != Why::Interrupted {
         Action::Finish(Final::Failed, exhausted)
     } else if after >= delivery.time_left {
         Action::Finish(Final::Failed, "expired")
     } else {
-        Action::Requeue { after, counted: true }
+        Action::Requeue { after, why }
     }
 }
 
@@ -68,7 +71,7 @@ mod tests {
     fn a_retry_waits_as_long_as_the_server_asked() {
         let asked = Duration::from_secs(1_000);
         let outcome = Outcome::Retry(report(Stage::Rcpt), Some(asked));
-        assert_eq!(of(&outcome, &delivery()), Action::Requeue { after: asked, counted: true });
+        assert_eq!(of(&outcome, &delivery()), Action::Requeue { after: asked, why: Why::Refused });
     }
 
     #[test]
@@ -87,20 +90,30 @@ mod tests {
     }
 
     #[test]
+    fn a_relay_that_is_down_never_uses_a_mail_up() {
+        let mut last = delivery();
+        last.attempt = last.max_attempts;
+        for stage in [Stage::Connect, Stage::Tls, Stage::Banner, Stage::Ehlo, Stage::Auth, Stage::Mail] {
+            let action = of(&Outcome::Retry(report(stage), None), &last);
+            assert!(matches!(action, Action::Requeue { why: Why::Interrupted, .. }), "{stage}: {action:?}");
+        }
+    }
+
+    #[test]
     fn a_broken_way_out_never_discards_mail() {
         for stage in [Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::EndOfData] {
             let mut last = delivery();
             last.attempt = last.max_attempts;
             last.time_left = Duration::from_secs(1);
             let action = of(&Outcome::Unusable(report(stage)), &last);
-            assert!(matches!(action, Action::Requeue { counted: false, .. }), "{stage}: {action:?}");
+            assert!(matches!(action, Action::Requeue { why: Why::Interrupted, .. }), "{stage}: {action:?}");
         }
     }
 
     #[test]
     fn an_interruption_is_not_an_attempt() {
         let action = of(&Outcome::Interrupted, &delivery());
-        assert_eq!(action, Action::Requeue { after: Duration::ZERO, counted: false });
+        assert_eq!(action, Action::Requeue { after: Duration::ZERO, why: Why::Interrupted });
     }
 
     #[test]
@@ -108,7 +121,7 @@ mod tests {
         let unknown = Outcome::Unknown(report(Stage::EndOfData));
         let waits = of(&unknown, &delivery());
         assert!(
-            matches!(waits, Action::Requeue { after, counted: true } if after >= Duration::from_secs(300))
+            matches!(waits, Action::Requeue { after, why: Why::Unknown } if after >= Duration::from_secs(300))
         );
         let mut held = delivery();
         held.hold_unknown = true;

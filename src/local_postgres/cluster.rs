@@ -34,7 +34,7 @@ pub(super) fn password(place: &Place) -> Result<SecretString, LocalPostgresError
         .map_err(LocalPostgresError::folder(path))
 }
 
-/// Makes a cluster with one superuser, `facteur`, and a password drawn for it.
+/// Makes a cluster with one superuser, [`USER`](super::server::USER), and a password drawn for it.
 pub(super) async fn init(
     place: &Place,
     bin: &Path,

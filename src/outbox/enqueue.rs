@@ -26,12 +26,8 @@ impl Outbox {
     pub async fn enqueue(&self, email: &Email) -> Result<Enqueued, OutboxError> {
         let enqueued = enqueue(&self.pool, email).await?;
         if enqueued.created {
-            tracing::info!(
-                email = %enqueued.id,
-                deliveries = email.envelope_recipients().len(),
-                domains = domains(email),
-                "accepted"
-            );
+            let deliveries = email.envelope_recipients().len();
+            tracing::info!(email = %enqueued.id, deliveries, domains = domains(email), "accepted");
         }
         self.wake();
         Ok(enqueued)
@@ -86,9 +82,15 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enq
         event AS (
           INSERT INTO facteur.events (email_id, kind) SELECT id, 'accepted' FROM accepted
         )
-        SELECT id AS "id!", true AS "created!", true AS "same!" FROM accepted
-        UNION ALL
-        SELECT email_id, false, same FROM key WHERE NOT created
+        SELECT result.id AS "id!", result.created AS "created!", result.same AS "same!",
+               -- Accepted means durable, also where a role or a database says otherwise.
+               CASE current_setting('synchronous_commit') WHEN 'off'
+                 THEN set_config('synchronous_commit', 'on', true) END AS durable
+        FROM (
+          SELECT id, true AS created, true AS same FROM accepted
+          UNION ALL
+          SELECT email_id, false, same FROM key WHERE NOT created
+        ) result
         "#,
         SCOPE,
         email.idempotency_key(),

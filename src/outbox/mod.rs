@@ -27,7 +27,7 @@ pub use read::{DeliveryView, EmailView, Status};
 pub use reap::Reaped;
 pub use schema::migrate;
 pub use session::SessionId;
-pub use settle::{Action, Final, Settlement};
+pub use settle::{Action, Final, Settlement, Why};
 
 /// The outbox of one database, with a bell that wakes the workers of this process.
 ///

@@ -30,15 +30,26 @@ pub struct Settlement {
 pub enum Action {
     /// It ended, for the reason given (`accepted`, `rejected`, `expired`, …).
     Finish(Final, &'static str),
-    /// It goes back to the queue. An interruption gives its attempt back.
+    /// It goes back to the queue, for the reason given.
     Requeue {
         /// From now, on the database's clock.
         after: Duration,
-        /// Whether the attempt counts.
-        counted: bool,
+        /// Why; an interruption gives its attempt back.
+        why: Why,
     },
     /// It waits for a person: nobody can know whether it was sent, and the caller asked for `hold`.
     Hold,
+}
+
+/// Why a delivery goes back to the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A server did not take it; the attempt counts.
+    Refused,
+    /// Nobody can know whether a server took it: the next attempt may make a second copy. The attempt counts.
+    Unknown,
+    /// Nothing was tried, or nothing that is about this mail: the attempt is given back.
+    Interrupted,
 }
 
 /// The end of a delivery.
@@ -51,13 +62,14 @@ pub enum Final {
 }
 
 impl Action {
-    /// The event's name.
-    fn kind(&self) -> &'static str {
+    /// The name of the event, and of the log line.
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Finish(Final::Sent, _) => "sent",
             Self::Finish(Final::Failed, _) => "failed",
-            Self::Requeue { counted: true, .. } => "retry",
-            Self::Requeue { counted: false, .. } => "released",
+            Self::Requeue { why: Why::Refused, .. } => "retry",
+            Self::Requeue { why: Why::Unknown, .. } => "unknown",
+            Self::Requeue { why: Why::Interrupted, .. } => "released",
             Self::Hold => "held",
         }
     }
@@ -105,7 +117,7 @@ impl Outbox {
                   lease_until = NULL, worker_id = NULL
               FROM given g
               WHERE d.email_id = g.email_id AND d.position = g.position AND d.lease_token = g.token
-                AND d.state = 'sending' AND g.kind IN ('retry', 'released', 'held')
+                AND d.state = 'sending' AND g.kind IN ('retry', 'unknown', 'released', 'held')
               RETURNING d.email_id, d.position, d.attempt, d.lease_token,
                         g.kind, g.transport, g.stage, g.code, g.detail
             ),
@@ -131,8 +143,11 @@ impl Outbox {
                      NULL, token, $11, transport, stage, code, detail
               FROM lost
             )
-            SELECT email_id AS "email_id!", position AS "position!" FROM gone
-            UNION ALL SELECT email_id, position FROM back
+            SELECT email_id AS "email_id!", position AS "position!",
+                   -- What a server took must not be forgotten, whatever the database's default.
+                   CASE current_setting('synchronous_commit') WHEN 'off'
+                     THEN set_config('synchronous_commit', 'on', true) END AS durable
+            FROM (SELECT email_id, position FROM gone UNION ALL SELECT email_id, position FROM back) written
             "#,
             &columns.email_ids,
             &columns.positions,

@@ -26,14 +26,19 @@ impl Database {
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let api_connections = reader.number("API_DATABASE_CONNECTIONS", 10, 1..=10_000);
-        let worker_connections = reader.number("WORKER_DATABASE_CONNECTIONS", 4, 1..=10_000);
+        let (api_connections, worker_connections) = read_connections(reader);
         let url = read_url(reader);
         if url.is_none() && !reader.is_faulty(&["DATABASE_URL", "DATABASE_URL_FILE"]) {
             reader.fault(&["DATABASE_URL"], "required: postgres://user:password@host:5432/name");
         }
         Some(Self { url: url?, api_connections, worker_connections })
     }
+}
+
+/// For the HTTP doors, and for the worker.
+pub(super) fn read_connections(reader: &mut Reader<'_>) -> (u32, u32) {
+    let api = reader.number("API_DATABASE_CONNECTIONS", 10, 1..=10_000);
+    (api, reader.number("WORKER_DATABASE_CONNECTIONS", 4, 1..=10_000))
 }
 
 /// Only the scheme is looked at here: whoever connects understands the rest.

@@ -30,6 +30,8 @@ pub struct DevSettings {
     pub relay: Relay,
     /// `DATABASE_URL`; a private Postgres when unset.
     pub database_url: Option<SecretString>,
+    /// Connections for the HTTP door, and for the worker.
+    pub connections: (u32, u32),
     /// The folder of the private Postgres and of the inbox: `.facteur` here, unless `FACTEUR_HOME` says otherwise.
     pub home: PathBuf,
     /// `FACTEUR_POSTGRES_MIRROR`: where PostgreSQL is downloaded from, instead of its makers' own place.
@@ -58,6 +60,7 @@ impl DevSettings {
         let relay = relay_reading::read(reader, Environment::Development, catcher);
         let sender = sender::read(reader, Environment::Development);
         let database_url = database::read_url(reader);
+        let connections = database::read_connections(reader);
         let worker = Worker::read(reader);
         let home = reader.text("FACTEUR_HOME");
         let mirror = reader.text("FACTEUR_POSTGRES_MIRROR");
@@ -72,6 +75,7 @@ impl DevSettings {
             inbox_smtp: SocketAddr::new(LOOPBACK, inbox_smtp),
             relay,
             database_url,
+            connections,
             home: home.map_or_else(|| ".facteur".into(), |found| found.value.into()),
             postgres_mirror: mirror.map(|found| found.value),
             sender: sender?,
