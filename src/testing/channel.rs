@@ -123,7 +123,9 @@ impl Channel {
 
     /// The handshake. What was received in clear does not count any more (RFC 3207 §4.2).
     pub(super) async fn secure(&mut self, config: Arc<ServerConfig>) -> Result<(), Over> {
-        let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Gone) else { return Err(Over) };
+        let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Gone) else {
+            return Err(Over);
+        };
         self.unread.clear();
         self.stream = Stream::Tls(Box::new(TlsAcceptor::from(config).accept(stream).await?));
         Ok(())

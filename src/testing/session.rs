@@ -82,7 +82,8 @@ impl Session {
         let last = lines.pop().unwrap_or_default();
         let mut reply: String = lines.iter().map(|line| format!("250-{line}\r\n")).collect();
         reply.push_str(&format!("250 {last}\r\n"));
-        let behind_starttls = self.channel.is_encrypted() && matches!(self.script.tls, Some(Tls::StartTls(_)));
+        let behind_starttls =
+            self.channel.is_encrypted() && matches!(self.script.tls, Some(Tls::StartTls(_)));
         let stage = if behind_starttls { Stage::EhloAfterTls } else { Stage::Ehlo };
         self.mail = Mail::default();
         self.answer(stage, &reply).await?;
