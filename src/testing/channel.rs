@@ -72,8 +72,8 @@ impl Channel {
         }
     }
 
-    /// Waits for the first bytes of the content.
-    pub(super) async fn content_begins(&mut self) -> Result<(), Over> {
+    /// Waits for the first bytes of what is not a line.
+    pub(super) async fn first_bytes(&mut self) -> Result<(), Over> {
         while self.unread.is_empty() {
             self.read().await?;
         }

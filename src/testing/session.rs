@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
+use super::authority::Identity;
 use super::channel::{Channel, Over};
 use super::fault::{Act, Fault};
 use super::journal::{Journal, Open};
@@ -40,8 +41,7 @@ impl Session {
     async fn converse(&mut self) -> Result<(), Over> {
         self.meet(Stage::Connect).await?;
         if let Some(Tls::Implicit(identity)) = self.script.tls.clone() {
-            self.meet(Stage::Tls).await?;
-            self.channel.secure(identity.config).await?;
+            self.handshake(identity).await?;
         }
         self.answer(Stage::Banner, "220 scripted.test ESMTP\r\n").await?;
         loop {
@@ -95,10 +95,23 @@ impl Session {
             return self.channel.write(b"502 5.5.1 no STARTTLS\r\n").await;
         };
         if self.answer(Stage::StartTls, "220 2.0.0 go\r\n").await? {
-            self.meet(Stage::Tls).await?;
-            self.channel.secure(identity.config).await?;
+            self.handshake(identity).await?;
         }
         Ok(())
+    }
+
+    async fn handshake(&mut self, identity: Identity) -> Result<(), Over> {
+        match self.fault(Stage::Tls) {
+            None => {}
+            Some(Fault { act: Act::Delay(by), .. }) => tokio::time::sleep(by).await,
+            fault => {
+                // After the client's first words: what comes before them is injection, not a handshake.
+                self.channel.first_bytes().await?;
+                self.perform(fault, "").await?;
+                return Err(self.channel.hang_up().await);
+            }
+        }
+        self.channel.secure(identity.config).await
     }
 
     async fn auth(&mut self, rest: &str) -> Result<(), Over> {
@@ -163,7 +176,7 @@ impl Session {
         if !self.answer(Stage::Data, "354 go on\r\n").await? {
             return Ok(());
         }
-        self.channel.content_begins().await?;
+        self.channel.first_bytes().await?;
         self.meet(Stage::Body).await?;
         let content = self.channel.content().await?;
         let fault = self.fault(Stage::EndOfData);
