@@ -66,7 +66,9 @@ impl Connection {
     /// MAIL and RCPT, after RSET when the mail before was refused.
     pub(super) async fn envelope(&mut self, parcel: Parcel<'_>) -> Result<(), Failure> {
         if self.needs_reset {
-            self.command(Stage::Mail, Rset, &[250]).await?;
+            // Whatever the answer, it is not about this mail: a new connection needs no RSET.
+            let reset = self.command(Stage::Mail, Rset, &[250]).await;
+            reset.map_err(|_| Failure::Broken { stage: Stage::Mail, text: "RSET was refused".into() })?;
             self.needs_reset = false;
         }
         let from = address(Stage::Mail, parcel.from)?;
