@@ -18,6 +18,9 @@ use super::failure::Failure;
 use super::wire::Wire;
 use crate::settings::{Credentials, ExposeSecret};
 
+/// The content leaves in such pieces, each of which has its deadline.
+const PIECE: usize = 16_384;
+
 /// One connection, driven command by command: each stage has its deadline and its one right code.
 ///
 /// A connection whose stage did not end is dropped by whoever holds it: the next reply on it would
@@ -80,9 +83,17 @@ impl Connection {
     /// DATA, and all of the content but its last piece.
     pub(super) async fn begin_content(&mut self, content: &Content) -> Result<(), Failure> {
         self.command(Stage::Data, Data, &[354]).await?;
-        let deadline = self.deadlines.body_of(content.len());
-        let written = timeout(deadline, self.wire.write_all(content.all_but_last())).await;
-        match written {
+        let whole = timeout(self.deadlines.body_of(content.len()), async {
+            for piece in content.all_but_last().chunks(PIECE) {
+                self.write_piece(piece).await?;
+            }
+            Ok(())
+        });
+        whole.await.unwrap_or_else(|_| Err(late(Stage::Body)))
+    }
+
+    async fn write_piece(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        match timeout(self.deadlines.body, self.wire.write_all(piece)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Failure::Broken { stage: Stage::Body, text: error.to_string() }),
             Err(_) => Err(late(Stage::Body)),
