@@ -100,14 +100,15 @@ impl Connection {
         }
     }
 
-    /// The last piece with the final dot, and the reply that decides.
-    pub(super) async fn end_content(&mut self, content: &Content) -> Result<Report, Failure> {
+    /// Hands over the last piece. When it fails, the dot at its end has not left, and there is no mail.
+    pub(super) async fn end_content(&mut self, content: &Content) -> Result<(), Failure> {
+        self.write_piece(content.last()).await
+    }
+
+    /// The reply that decides.
+    pub(super) async fn verdict(&mut self) -> Result<Report, Failure> {
         let stage = Stage::EndOfData;
-        let ending = async {
-            self.wire.write_all(content.last()).await?;
-            self.wire.flush().await
-        };
-        match timeout(self.deadlines.body, ending).await {
+        match timeout(self.deadlines.body, self.wire.flush()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(Failure::Broken { stage, text: error.to_string() }),
             Err(_) => return Err(late(stage)),

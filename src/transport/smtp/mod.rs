@@ -140,8 +140,10 @@ impl SmtpTransport {
         if !gate.before_dot() {
             return Outcome::Interrupted;
         }
-        let answer = connection.end_content(content).await;
-        let outcome = match answer {
+        if let Err(failure) = connection.end_content(content).await {
+            return failure.before_dot();
+        }
+        let outcome = match connection.verdict().await {
             Ok(report) => {
                 self.put_back(connection);
                 Outcome::Sent(report)
