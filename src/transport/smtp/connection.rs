@@ -36,12 +36,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Greeting and EHLO.
+    /// EHLO; the greeting was heard.
     pub(super) async fn open(wire: Wire, hello: &ClientId, deadlines: Deadlines) -> Result<Self, Failure> {
         let opening = AsyncSmtpConnection::connect_with_transport(Box::new(wire.clone()), hello);
-        let opened = timeout(deadlines.banner + deadlines.ehlo, opening).await;
-        let stage = if wire.was_written() { Stage::Ehlo } else { Stage::Banner };
-        let smtp = match opened {
+        let stage = Stage::Ehlo;
+        let smtp = match timeout(deadlines.ehlo, opening).await {
             Ok(Ok(smtp)) => smtp,
             Ok(Err(error)) => return Err(failure(stage, &error, &wire)),
             Err(_) => return Err(late(stage)),

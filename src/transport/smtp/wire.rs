@@ -39,7 +39,6 @@ struct State {
     reply_length: usize,
     /// Set by the first byte of a reply, cleared by the next write.
     listening: bool,
-    written: bool,
 }
 
 impl Wire {
@@ -51,7 +50,6 @@ impl Wire {
             reply: Vec::new(),
             reply_length: 0,
             listening: true,
-            written: false,
         };
         Self { state: Arc::new(Mutex::new(state)), peer }
     }
@@ -62,11 +60,6 @@ impl Wire {
         let text = String::from_utf8_lossy(&state.reply);
         let lines = text.lines().map(|line| line.get(4..).unwrap_or_default().trim());
         lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
-    }
-
-    /// Whether anything was written through it: the greeting is behind us.
-    pub(super) fn was_written(&self) -> bool {
-        self.lock().written
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -118,7 +111,6 @@ impl State {
         if self.peer_spoke(cx)? {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the server spoke out of turn"));
         }
-        self.written = true;
         if self.listening {
             self.listening = false;
             self.reply.clear();
