@@ -4,7 +4,7 @@ use std::time::Instant;
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials as LettreCredentials, Mechanism};
 use lettre::transport::smtp::client::AsyncSmtpConnection;
-use lettre::transport::smtp::commands::{Data, Mail, Noop, Quit, Rcpt, Rset};
+use lettre::transport::smtp::commands::{Auth, Data, Mail, Noop, Quit, Rcpt, Rset};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
 use tokio::io::AsyncWriteExt;
@@ -54,15 +54,26 @@ impl Connection {
             credentials.username.expose_secret().to_owned(),
             credentials.password.expose_secret().to_owned(),
         );
-        let auth = self.smtp.auth(&[Mechanism::Plain, Mechanism::Login], &given);
-        let answer = timeout(self.deadlines.auth, auth).await;
-        if let Ok(Err(error)) = &answer
-            && error.is_client()
-        {
+        let offered = self.smtp.server_info().get_auth_mechanism(&[Mechanism::Plain, Mechanism::Login]);
+        let Some(mechanism) = offered else {
             let text = "the server offers neither AUTH PLAIN nor AUTH LOGIN".into();
             return Err(Failure::Unfit { stage: Stage::Auth, text });
-        }
+        };
+        let answer = timeout(self.deadlines.auth, self.log_in(mechanism, given)).await;
         self.judge(Stage::Auth, &[235], answer)
+    }
+
+    /// lettre's own loop says QUIT to a refusal behind a challenge, and takes its answer for the refusal's.
+    async fn log_in(&mut self, mechanism: Mechanism, given: LettreCredentials) -> Result<Response, SmtpError> {
+        let mut reply = self.smtp.command(Auth::new(mechanism, given.clone(), None)?).await?;
+        // LOGIN has two challenges, PLAIN at most one.
+        for _ in 0..2 {
+            if !reply.has_code(334) {
+                break;
+            }
+            reply = self.smtp.command(Auth::new_from_response(mechanism, given.clone(), &reply)?).await?;
+        }
+        Ok(reply)
     }
 
     /// MAIL and RCPT, after RSET when the mail before was refused.
