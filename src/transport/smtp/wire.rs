@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of one reply, all its lines together.
 const MAX_REPLY: usize = 100_000;
+/// Its lines. lettre reads all of them again at each one, so that many short ones cost minutes.
+const MAX_LINES: usize = 200;
 /// Bytes of a reply that are kept to be shown.
 const KEPT_REPLY: usize = 1_500;
 
@@ -37,6 +39,7 @@ struct State {
     /// The reply to what was written last, cut.
     reply: Vec<u8>,
     reply_length: usize,
+    reply_lines: usize,
     /// Set by the first byte of a reply, cleared by the next write.
     listening: bool,
 }
@@ -49,6 +52,7 @@ impl Wire {
             unread: unread.to_vec(),
             reply: Vec::new(),
             reply_length: 0,
+            reply_lines: 0,
             listening: true,
         };
         Self { state: Arc::new(Mutex::new(state)), peer }
@@ -97,8 +101,10 @@ impl State {
         let served: Vec<u8> = self.unread.drain(..line.min(buffer.remaining())).collect();
         self.listening = true;
         self.reply_length += served.len();
-        if self.reply_length > MAX_REPLY {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is longer than 100 kB"));
+        self.reply_lines += usize::from(served.ends_with(b"\n"));
+        if self.reply_length > MAX_REPLY || self.reply_lines > MAX_LINES {
+            let text = "the reply is longer than 100 kB or 200 lines";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let room = KEPT_REPLY.saturating_sub(self.reply.len());
         self.reply.extend_from_slice(&served[..served.len().min(room)]);
@@ -115,6 +121,7 @@ impl State {
             self.listening = false;
             self.reply.clear();
             self.reply_length = 0;
+            self.reply_lines = 0;
         }
         Ok(())
     }
