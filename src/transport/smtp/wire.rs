@@ -108,7 +108,7 @@ impl State {
         }
         let room = KEPT_REPLY.saturating_sub(self.reply.len());
         self.reply.extend_from_slice(&served[..served.len().min(room)]);
-        buffer.put_slice(&served);
+        buffer.put_slice(&ascii(served));
         Ok(())
     }
 
@@ -125,6 +125,13 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// lettre takes a reply in another encoding than UTF-8 for a broken connection, and nothing of it but
+/// ASCII matters to it.
+fn ascii(mut line: Vec<u8>) -> Vec<u8> {
+    line.iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'?');
+    line
 }
 
 impl AsyncRead for Wire {
