@@ -40,6 +40,8 @@ struct State {
     reply: Vec<u8>,
     reply_length: usize,
     reply_lines: usize,
+    /// Of the line that is being handed out.
+    line_length: usize,
     /// Set by the first byte of a reply, cleared by the next write.
     listening: bool,
 }
@@ -53,6 +55,7 @@ impl Wire {
             reply: Vec::new(),
             reply_length: 0,
             reply_lines: 0,
+            line_length: 0,
             listening: true,
         };
         Self { state: Arc::new(Mutex::new(state)), peer }
@@ -97,11 +100,16 @@ impl State {
     /// Hands out the received bytes up to the end of a line, and keeps the rest: what comes behind
     /// a complete reply must not be taken for the next one.
     fn serve(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
+        self.mend_bare_code();
         let line = self.unread.iter().position(|b| *b == b'\n').map_or(self.unread.len(), |end| end + 1);
         let served: Vec<u8> = self.unread.drain(..line.min(buffer.remaining())).collect();
         self.listening = true;
         self.reply_length += served.len();
-        self.reply_lines += usize::from(served.ends_with(b"\n"));
+        self.line_length += served.len();
+        if served.ends_with(b"\n") {
+            self.line_length = 0;
+            self.reply_lines += 1;
+        }
         if self.reply_length > MAX_REPLY || self.reply_lines > MAX_LINES {
             let text = "the reply is longer than 100 kB or 200 lines";
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -110,6 +118,14 @@ impl State {
         self.reply.extend_from_slice(&served[..served.len().min(room)]);
         buffer.put_slice(&ascii(served));
         Ok(())
+    }
+
+    /// A code needs no text (RFC 5321 §4.2), but lettre wants the space before it.
+    fn mend_bare_code(&mut self) {
+        let Some(behind_code) = 3_usize.checked_sub(self.line_length) else { return };
+        if self.unread.get(behind_code) == Some(&b'\r') {
+            self.unread.insert(behind_code, b' ');
+        }
     }
 
     /// Our turn: refused while the server has said more than it was asked.
