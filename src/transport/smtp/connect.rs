@@ -114,12 +114,9 @@ impl<S: Stream> Early<'_, S> {
     ) -> Result<String, Failure> {
         let reply = timeout(deadline, self.exchange(command)).await.map_err(|_| late(stage))?;
         let reply = reply.map_err(|e| broken(stage, &e))?;
-        let last = reply.lines().last().unwrap_or_default();
-        match last.get(..3).and_then(|code| code.parse().ok()) {
+        match code(&reply) {
             Some(code) if code == expected => Ok(reply),
-            Some(code @ 400..=599) => {
-                Err(Failure::Refused { stage, code, text: last.get(4..).unwrap_or_default().to_owned() })
-            }
+            Some(code @ 400..=599) => Err(Failure::Refused { stage, code, text: text(&reply) }),
             _ => Err(Failure::Broken { stage, text: "the server's reply is not one to this command".into() }),
         }
     }
@@ -142,6 +139,22 @@ impl<S: Stream> Early<'_, S> {
             }
         }
     }
+}
+
+/// The code of a reply, the same on each of its lines.
+fn code(reply: &str) -> Option<u16> {
+    let mut codes = reply.lines().map(|line| {
+        let code = line.get(..3).filter(|code| code.bytes().all(|digit| digit.is_ascii_digit()))?;
+        matches!(line.as_bytes().get(3), None | Some(b' ' | b'-')).then_some(code)
+    });
+    let first = codes.next()??;
+    codes.all(|code| code == Some(first)).then(|| first.parse().ok())?
+}
+
+/// What it says, its lines in one.
+fn text(reply: &str) -> String {
+    let lines = reply.lines().map(|line| line.get(4..).unwrap_or_default().trim());
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// The name in EHLO: the one that was set, or this end's address (RFC 5321 §4.1.3).
