@@ -45,6 +45,10 @@ impl Connection {
             Ok(Err(error)) => return Err(failure(stage, &error, &wire)),
             Err(_) => return Err(late(stage)),
         };
+        // lettre takes any 2xx or 3xx.
+        if wire.reply_code() != "250" {
+            return Err(Failure::Broken { stage, text: "the server's reply is not one to EHLO".into() });
+        }
         Ok(Self { smtp, wire, deadlines, born: Instant::now(), mails: 0, needs_reset: false })
     }
 

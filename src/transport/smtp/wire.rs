@@ -69,6 +69,11 @@ impl Wire {
         lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
+    /// The code of it.
+    pub(super) fn reply_code(&self) -> String {
+        String::from_utf8_lossy(self.lock().reply.get(..3).unwrap_or_default()).into_owned()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while it was held leaves nothing half-changed that the deadlines would not end.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
