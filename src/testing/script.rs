@@ -50,6 +50,7 @@ pub struct Script {
     pub(super) login: Option<Login>,
     pub(super) close_after: Option<usize>,
     pub(super) record: Option<PathBuf>,
+    pub(super) receive_buffer: Option<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -169,6 +170,13 @@ impl Script {
     /// Accepted mails are appended to this file, one JSON object a line, on disk before the client hears 250.
     pub fn record_in(mut self, file: impl Into<PathBuf>) -> Self {
         self.record = Some(file.into());
+        self
+    }
+
+    /// About how many bytes the server takes in without reading them. The usual megabytes hide a fault
+    /// at [`Stage::Body`] from a client that has written its whole mail by then.
+    pub fn receive_buffer(mut self, bytes: u32) -> Self {
+        self.receive_buffer = Some(bytes);
         self
     }
 

@@ -1,10 +1,10 @@
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -45,7 +45,13 @@ impl SmtpServer {
     /// # Errors
     /// There is no free port.
     pub async fn start(script: Script) -> io::Result<Self> {
-        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+        let socket = TcpSocket::new_v4()?;
+        if let Some(bytes) = script.receive_buffer {
+            // Before it listens: connections have it from their first byte.
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let listener = socket.listen(1024)?;
         let addr = listener.local_addr()?;
         let (script, journal) = (Arc::new(script), Arc::new(Journal::default()));
         let listening = tokio::spawn(listen(listener, Arc::clone(&script), Arc::clone(&journal)));
