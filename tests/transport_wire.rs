@@ -1,5 +1,8 @@
 //! The bytes themselves, at a socket that knows nothing.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+#![expect(clippy::print_stdout, reason = "the figures are part of the proof")]
+
 mod transport;
 
 use std::time::{Duration, Instant};

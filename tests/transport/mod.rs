@@ -7,11 +7,11 @@ use facteur::transport::smtp::{Deadlines, SmtpTransport};
 use facteur::transport::{Gate, Outcome, Parcel};
 use rustls::RootCertStore;
 
-pub const FROM: &str = "shop@example.test";
-pub const MESSAGE: &[u8] = b"Subject: hello\r\n\r\nGood day.\r\n";
+pub(crate) const FROM: &str = "shop@example.test";
+pub(crate) const MESSAGE: &[u8] = b"Subject: hello\r\n\r\nGood day.\r\n";
 
 /// Nothing stands in the way.
-pub struct OpenGate;
+pub(crate) struct OpenGate;
 
 impl Gate for OpenGate {
     async fn before_data(&self) -> bool {
@@ -28,7 +28,7 @@ impl Gate for OpenGate {
 }
 
 /// The same deadline for each stage.
-pub fn deadlines(each: Duration) -> Deadlines {
+pub(crate) fn deadlines(each: Duration) -> Deadlines {
     Deadlines {
         connect: each,
         tls: each,
@@ -43,16 +43,12 @@ pub fn deadlines(each: Duration) -> Deadlines {
     }
 }
 
-/// To a relay in clear, with deadlines that only a broken server meets.
-pub fn patient(relay: &Relay) -> SmtpTransport {
-    trusting(relay, RootCertStore::empty())
+/// With deadlines that only a broken server meets, trusting nobody.
+pub(crate) fn patient(relay: &Relay) -> SmtpTransport {
+    let each = deadlines(Duration::from_secs(10));
+    SmtpTransport::with_roots(relay, RootCertStore::empty(), each).unwrap()
 }
 
-/// The same, trusting these authorities.
-pub fn trusting(relay: &Relay, roots: RootCertStore) -> SmtpTransport {
-    SmtpTransport::with_roots(relay, roots, deadlines(Duration::from_secs(10))).unwrap()
-}
-
-pub async fn send(transport: &SmtpTransport, to: &str) -> Outcome {
+pub(crate) async fn send(transport: &SmtpTransport, to: &str) -> Outcome {
     transport.send(Parcel { from: FROM, to, message: MESSAGE }, &OpenGate).await
 }
