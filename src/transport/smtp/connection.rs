@@ -68,7 +68,11 @@ impl Connection {
     }
 
     /// lettre's own loop says QUIT to a refusal behind a challenge, and takes its answer for the refusal's.
-    async fn log_in(&mut self, mechanism: Mechanism, given: LettreCredentials) -> Result<Response, SmtpError> {
+    async fn log_in(
+        &mut self,
+        mechanism: Mechanism,
+        given: LettreCredentials,
+    ) -> Result<Response, SmtpError> {
         let mut reply = self.smtp.command(Auth::new(mechanism, given.clone(), None)?).await?;
         // LOGIN has two challenges, PLAIN at most one.
         for _ in 0..2 {
