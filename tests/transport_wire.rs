@@ -89,6 +89,24 @@ async fn no_mail_waits_for_a_delayed_acknowledgement() {
     assert_eq!(bodies.count(), 20);
 }
 
+#[tokio::test]
+async fn a_mail_is_on_disk_when_its_sender_hears_of_it() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(uuid::Uuid::now_v7().to_string());
+    let server = SmtpServer::start(Script::new().record_in(&file)).await.unwrap();
+    let way = patient(&server.relay());
+    for n in 1..=3 {
+        let message = stored("Good day.").render().unwrap();
+        let parcel = Parcel { from: FROM, to: "ada@example.test", message: &message };
+        assert!(matches!(way.send(parcel, &OpenGate).await, Outcome::Sent(_)));
+        let recorded = std::fs::read_to_string(&file).unwrap();
+        let last: serde_json::Value = serde_json::from_str(recorded.lines().last().unwrap()).unwrap();
+        assert_eq!(recorded.lines().count(), n);
+        assert_eq!(last["message_id"], "1@example.test");
+        assert_eq!(last["to"], serde_json::json!(["ada@example.test"]));
+    }
+    std::fs::remove_file(&file).unwrap();
+}
+
 /// What smuggling is made of, and what else may be in a text.
 fn bodies() -> Vec<String> {
     let commands = "MAIL FROM:<evil@x.test>\r\nRCPT TO:<evil@x.test>\r\nDATA\r\nsmuggled\r\n.\r\n";
