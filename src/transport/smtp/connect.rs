@@ -15,10 +15,11 @@ use super::failure::Failure;
 use super::wire::{Stream, Wire};
 use crate::settings;
 
-/// Bytes of a reply before TLS: nobody has proved who they are yet.
-const MAX_PLAIN_REPLY: u64 = 10_000;
-/// lettre begins by reading a greeting. After STARTTLS there is none (RFC 3207 §4.2): it gets this one.
-const GREETING_AFTER_STARTTLS: &[u8] = b"220 TLS established\r\n";
+/// Bytes of a reply before EHLO: nobody has proved who they are yet.
+const MAX_EARLY_REPLY: u64 = 10_000;
+/// lettre begins by reading a greeting and takes any for good. The server's has been read by then, or
+/// there is none, after STARTTLS (RFC 3207 §4.2): it gets this one.
+const GREETING: &[u8] = b"220 greeted\r\n";
 
 impl SmtpTransport {
     pub(super) async fn connect(&self) -> Result<Connection, Failure> {
@@ -45,25 +46,39 @@ impl SmtpTransport {
 
     async fn secure(&self, mut stream: TcpStream, hello: &ClientId) -> Result<Wire, Failure> {
         let peer = stream.peer_addr().map_err(|e| broken(Stage::Connect, &e))?;
-        let wire = |stream: Box<dyn Stream>, unread| Wire::new(stream, peer, unread);
-        Ok(match (self.relay.tls, &self.tls) {
+        let stream: Box<dyn Stream> = match (self.relay.tls, &self.tls) {
             (settings::Tls::Implicit, Some(tls)) => {
-                wire(Box::new(tls.wrap(stream, &self.deadlines).await?), b"")
+                let mut stream = tls.wrap(stream, &self.deadlines).await?;
+                self.hear_greeting(&mut stream).await?;
+                Box::new(stream)
             }
             (settings::Tls::StartTls, Some(tls)) => {
                 self.ask_for_tls(&mut stream, hello).await?;
-                let stream = tls.wrap(stream, &self.deadlines).await?;
-                wire(Box::new(stream), GREETING_AFTER_STARTTLS)
+                Box::new(tls.wrap(stream, &self.deadlines).await?)
             }
             // `SmtpTransport::new` makes the connector for every relay that asks for TLS.
-            _ => wire(Box::new(stream), b""),
-        })
+            _ => {
+                self.hear_greeting(&mut stream).await?;
+                Box::new(stream)
+            }
+        };
+        Ok(Wire::new(stream, peer, GREETING))
+    }
+
+    async fn hear_greeting(&self, stream: &mut impl Stream) -> Result<(), Failure> {
+        let mut early = Early { stream: BufReader::new(stream) };
+        early.expect(Stage::Banner, self.deadlines.banner, None, 220).await?;
+        if early.stream.buffer().is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::Broken { stage: Stage::Banner, text: "the server spoke out of turn".into() })
+        }
     }
 
     /// Greeting, EHLO and STARTTLS in clear. lettre's own upgrade keeps what an attacker put behind
     /// the reply to STARTTLS and takes it for the first reply inside TLS; here anything there ends it.
     async fn ask_for_tls(&self, stream: &mut TcpStream, hello: &ClientId) -> Result<(), Failure> {
-        let mut plain = Plain { stream: BufReader::new(stream) };
+        let mut plain = Early { stream: BufReader::new(stream) };
         let deadlines = &self.deadlines;
         plain.expect(Stage::Banner, deadlines.banner, None, 220).await?;
         let offers =
@@ -84,12 +99,12 @@ impl SmtpTransport {
     }
 }
 
-/// The few lines that are spoken before TLS.
-struct Plain<'a> {
-    stream: BufReader<&'a mut TcpStream>,
+/// The few lines that are spoken before lettre's.
+struct Early<'a, S> {
+    stream: BufReader<&'a mut S>,
 }
 
-impl Plain<'_> {
+impl<S: Stream> Early<'_, S> {
     async fn expect(
         &mut self,
         stage: Stage,
@@ -99,12 +114,9 @@ impl Plain<'_> {
     ) -> Result<String, Failure> {
         let reply = timeout(deadline, self.exchange(command)).await.map_err(|_| late(stage))?;
         let reply = reply.map_err(|e| broken(stage, &e))?;
-        let last = reply.lines().last().unwrap_or_default();
-        match last.get(..3).and_then(|code| code.parse().ok()) {
+        match code(&reply) {
             Some(code) if code == expected => Ok(reply),
-            Some(code @ 400..=599) => {
-                Err(Failure::Refused { stage, code, text: last.get(4..).unwrap_or_default().to_owned() })
-            }
+            Some(code @ 400..=599) => Err(Failure::Refused { stage, code, text: text(&reply) }),
             _ => Err(Failure::Broken { stage, text: "the server's reply is not one to this command".into() }),
         }
     }
@@ -116,7 +128,7 @@ impl Plain<'_> {
         let mut reply = Vec::new();
         loop {
             let start = reply.len();
-            let room = MAX_PLAIN_REPLY.saturating_sub(start as u64);
+            let room = MAX_EARLY_REPLY.saturating_sub(start as u64);
             (&mut self.stream).take(room).read_until(b'\n', &mut reply).await?;
             if reply.last() != Some(&b'\n') {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
@@ -127,6 +139,22 @@ impl Plain<'_> {
             }
         }
     }
+}
+
+/// The code of a reply, the same on each of its lines.
+fn code(reply: &str) -> Option<u16> {
+    let mut codes = reply.lines().map(|line| {
+        let code = line.get(..3).filter(|code| code.bytes().all(|digit| digit.is_ascii_digit()))?;
+        matches!(line.as_bytes().get(3), None | Some(b' ' | b'-')).then_some(code)
+    });
+    let first = codes.next()??;
+    codes.all(|code| code == Some(first)).then(|| first.parse().ok())?
+}
+
+/// What it says, its lines in one.
+fn text(reply: &str) -> String {
+    let lines = reply.lines().map(|line| line.get(4..).unwrap_or_default().trim());
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// The name in EHLO: the one that was set, or this end's address (RFC 5321 §4.1.3).

@@ -4,7 +4,7 @@ use std::time::Instant;
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials as LettreCredentials, Mechanism};
 use lettre::transport::smtp::client::AsyncSmtpConnection;
-use lettre::transport::smtp::commands::{Data, Mail, Noop, Quit, Rcpt, Rset};
+use lettre::transport::smtp::commands::{Auth, Data, Mail, Noop, Quit, Rcpt, Rset};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
 use tokio::io::AsyncWriteExt;
@@ -17,6 +17,9 @@ use super::deadlines::Deadlines;
 use super::failure::Failure;
 use super::wire::Wire;
 use crate::settings::{Credentials, ExposeSecret};
+
+/// The content leaves in such pieces, each of which has its deadline.
+const PIECE: usize = 16_384;
 
 /// One connection, driven command by command: each stage has its deadline and its one right code.
 ///
@@ -33,16 +36,19 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Greeting and EHLO.
+    /// EHLO; the greeting was heard.
     pub(super) async fn open(wire: Wire, hello: &ClientId, deadlines: Deadlines) -> Result<Self, Failure> {
         let opening = AsyncSmtpConnection::connect_with_transport(Box::new(wire.clone()), hello);
-        let opened = timeout(deadlines.banner + deadlines.ehlo, opening).await;
-        let stage = if wire.was_written() { Stage::Ehlo } else { Stage::Banner };
-        let smtp = match opened {
+        let stage = Stage::Ehlo;
+        let smtp = match timeout(deadlines.ehlo, opening).await {
             Ok(Ok(smtp)) => smtp,
             Ok(Err(error)) => return Err(failure(stage, &error, &wire)),
             Err(_) => return Err(late(stage)),
         };
+        // lettre takes any 2xx or 3xx.
+        if wire.reply_code() != "250" {
+            return Err(Failure::Broken { stage, text: "the server's reply is not one to EHLO".into() });
+        }
         Ok(Self { smtp, wire, deadlines, born: Instant::now(), mails: 0, needs_reset: false })
     }
 
@@ -52,21 +58,38 @@ impl Connection {
             credentials.username.expose_secret().to_owned(),
             credentials.password.expose_secret().to_owned(),
         );
-        let auth = self.smtp.auth(&[Mechanism::Plain, Mechanism::Login], &given);
-        let answer = timeout(self.deadlines.auth, auth).await;
-        if let Ok(Err(error)) = &answer
-            && error.is_client()
-        {
+        let offered = self.smtp.server_info().get_auth_mechanism(&[Mechanism::Plain, Mechanism::Login]);
+        let Some(mechanism) = offered else {
             let text = "the server offers neither AUTH PLAIN nor AUTH LOGIN".into();
             return Err(Failure::Unfit { stage: Stage::Auth, text });
-        }
+        };
+        let answer = timeout(self.deadlines.auth, self.log_in(mechanism, given)).await;
         self.judge(Stage::Auth, &[235], answer)
+    }
+
+    /// lettre's own loop says QUIT to a refusal behind a challenge, and takes its answer for the refusal's.
+    async fn log_in(
+        &mut self,
+        mechanism: Mechanism,
+        given: LettreCredentials,
+    ) -> Result<Response, SmtpError> {
+        let mut reply = self.smtp.command(Auth::new(mechanism, given.clone(), None)?).await?;
+        // LOGIN has two challenges, PLAIN at most one.
+        for _ in 0..2 {
+            if !reply.has_code(334) {
+                break;
+            }
+            reply = self.smtp.command(Auth::new_from_response(mechanism, given.clone(), &reply)?).await?;
+        }
+        Ok(reply)
     }
 
     /// MAIL and RCPT, after RSET when the mail before was refused.
     pub(super) async fn envelope(&mut self, parcel: Parcel<'_>) -> Result<(), Failure> {
         if self.needs_reset {
-            self.command(Stage::Mail, Rset, &[250]).await?;
+            // Whatever the answer, it is not about this mail: a new connection needs no RSET.
+            let reset = self.command(Stage::Mail, Rset, &[250]).await;
+            reset.map_err(|_| Failure::Broken { stage: Stage::Mail, text: "RSET was refused".into() })?;
             self.needs_reset = false;
         }
         let from = address(Stage::Mail, parcel.from)?;
@@ -78,23 +101,32 @@ impl Connection {
     /// DATA, and all of the content but its last piece.
     pub(super) async fn begin_content(&mut self, content: &Content) -> Result<(), Failure> {
         self.command(Stage::Data, Data, &[354]).await?;
-        let deadline = self.deadlines.body_of(content.len());
-        let written = timeout(deadline, self.wire.write_all(content.all_but_last())).await;
-        match written {
+        let whole = timeout(self.deadlines.body_of(content.len()), async {
+            for piece in content.all_but_last().chunks(PIECE) {
+                self.write_piece(piece).await?;
+            }
+            Ok(())
+        });
+        whole.await.unwrap_or_else(|_| Err(late(Stage::Body)))
+    }
+
+    async fn write_piece(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        match timeout(self.deadlines.body, self.wire.write_all(piece)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Failure::Broken { stage: Stage::Body, text: error.to_string() }),
             Err(_) => Err(late(Stage::Body)),
         }
     }
 
-    /// The last piece with the final dot, and the reply that decides.
-    pub(super) async fn end_content(&mut self, content: &Content) -> Result<Report, Failure> {
+    /// Hands over the last piece. When it fails, the dot at its end has not left, and there is no mail.
+    pub(super) async fn end_content(&mut self, content: &Content) -> Result<(), Failure> {
+        self.write_piece(content.last()).await
+    }
+
+    /// The reply that decides.
+    pub(super) async fn verdict(&mut self) -> Result<Report, Failure> {
         let stage = Stage::EndOfData;
-        let ending = async {
-            self.wire.write_all(content.last()).await?;
-            self.wire.flush().await
-        };
-        match timeout(self.deadlines.body, ending).await {
+        match timeout(self.deadlines.body, self.wire.flush()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(Failure::Broken { stage, text: error.to_string() }),
             Err(_) => return Err(late(stage)),

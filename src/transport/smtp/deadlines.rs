@@ -16,7 +16,7 @@ pub struct Deadlines {
     pub auth: Duration,
     /// MAIL, RCPT, DATA, RSET: each.
     pub command: Duration,
-    /// The content, to which a second is added for each 16 KiB.
+    /// 16 KiB of the content; all of it has a second more for each 16 KiB.
     pub body: Duration,
     /// The reply to the last byte: the one that decides whether a mail is sent twice.
     pub end_of_data: Duration,

@@ -15,6 +15,7 @@ mod tls;
 mod wire;
 
 use std::fmt;
+use std::sync::Arc;
 
 use rustls::RootCertStore;
 
@@ -105,14 +106,14 @@ impl SmtpTransport {
             None => {
                 let mut connection = self.connect().await?;
                 let answer = connection.envelope(parcel).await;
-                self.keep_if_refused(connection, answer)?
+                self.keep_if_refused(&slot, connection, answer)?
             }
         };
         if !gate.before_data().await {
             return Err(Failure::Closed);
         }
         let answer = connection.begin_content(content).await;
-        let connection = self.keep_if_refused(connection, answer)?;
+        let connection = self.keep_if_refused(&slot, connection, answer)?;
         Ok((slot, connection))
     }
 
@@ -125,7 +126,7 @@ impl SmtpTransport {
         }
         match connection.envelope(parcel).await {
             Err(failure) if failure.is_stale_connection() => Ok(None),
-            answer => self.keep_if_refused(connection, answer).map(Some),
+            answer => self.keep_if_refused(slot, connection, answer).map(Some),
         }
     }
 
@@ -140,15 +141,17 @@ impl SmtpTransport {
         if !gate.before_dot() {
             return Outcome::Interrupted;
         }
-        let answer = connection.end_content(content).await;
-        let outcome = match answer {
+        if let Err(failure) = connection.end_content(content).await {
+            return failure.before_dot();
+        }
+        let outcome = match connection.verdict().await {
             Ok(report) => {
-                self.put_back(connection);
+                self.put_back(&slot, connection);
                 Outcome::Sent(report)
             }
             Err(failure) => {
                 if failure.leaves_connection_usable() {
-                    self.put_back(connection);
+                    self.put_back(&slot, connection);
                 }
                 failure.after_dot()
             }
@@ -161,6 +164,7 @@ impl SmtpTransport {
     /// after anything else it is dropped.
     fn keep_if_refused(
         &self,
+        slot: &Slot,
         connection: Connection,
         answer: Result<(), Failure>,
     ) -> Result<Connection, Failure> {
@@ -168,16 +172,21 @@ impl SmtpTransport {
             Ok(()) => Ok(connection),
             Err(failure) => {
                 if failure.leaves_connection_usable() {
-                    self.put_back(connection);
+                    self.put_back(slot, connection);
                 }
                 Err(failure)
             }
         }
     }
 
-    fn put_back(&self, connection: Connection) {
+    fn put_back(&self, slot: &Slot, connection: Connection) {
         if let Some(done) = self.pool.put_back(connection) {
-            tokio::spawn(done.quit());
+            // Open until it has said goodbye: it keeps its place so long.
+            let permit = Arc::clone(&slot.permit);
+            tokio::spawn(async move {
+                done.quit().await;
+                drop(permit);
+            });
         }
     }
 

@@ -25,7 +25,7 @@ struct Idle {
 
 /// The right to have one connection open, and perhaps one that is open already.
 pub(super) struct Slot {
-    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) permit: Arc<OwnedSemaphorePermit>,
     pub(super) idle: Option<(Connection, Duration)>,
 }
 
@@ -37,9 +37,9 @@ impl Pool {
     /// Waits for a slot.
     pub(super) async fn slot(&self) -> Slot {
         let permit = Arc::clone(&self.slots).acquire_owned().await;
-        let _permit = permit.expect("the pool never closes its semaphore");
+        let permit = Arc::new(permit.expect("the pool never closes its semaphore"));
         let newest = self.lock().pop();
-        Slot { _permit, idle: newest.map(|idle| (idle.connection, idle.since.elapsed())) }
+        Slot { permit, idle: newest.map(|idle| (idle.connection, idle.since.elapsed())) }
     }
 
     /// Takes a connection back that ended its mail in order; returns it when it has served enough.

@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of one reply, all its lines together.
 const MAX_REPLY: usize = 100_000;
+/// Its lines. lettre reads all of them again at each one, so that many short ones cost minutes.
+const MAX_LINES: usize = 200;
 /// Bytes of a reply that are kept to be shown.
 const KEPT_REPLY: usize = 1_500;
 
@@ -37,9 +39,11 @@ struct State {
     /// The reply to what was written last, cut.
     reply: Vec<u8>,
     reply_length: usize,
+    reply_lines: usize,
+    /// Of the line that is being handed out.
+    line_length: usize,
     /// Set by the first byte of a reply, cleared by the next write.
     listening: bool,
-    written: bool,
 }
 
 impl Wire {
@@ -50,8 +54,9 @@ impl Wire {
             unread: unread.to_vec(),
             reply: Vec::new(),
             reply_length: 0,
+            reply_lines: 0,
+            line_length: 0,
             listening: true,
-            written: false,
         };
         Self { state: Arc::new(Mutex::new(state)), peer }
     }
@@ -64,9 +69,9 @@ impl Wire {
         lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether anything was written through it: the greeting is behind us.
-    pub(super) fn was_written(&self) -> bool {
-        self.lock().written
+    /// The code of it.
+    pub(super) fn reply_code(&self) -> String {
+        String::from_utf8_lossy(self.lock().reply.get(..3).unwrap_or_default()).into_owned()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -100,17 +105,32 @@ impl State {
     /// Hands out the received bytes up to the end of a line, and keeps the rest: what comes behind
     /// a complete reply must not be taken for the next one.
     fn serve(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
+        self.mend_bare_code();
         let line = self.unread.iter().position(|b| *b == b'\n').map_or(self.unread.len(), |end| end + 1);
         let served: Vec<u8> = self.unread.drain(..line.min(buffer.remaining())).collect();
         self.listening = true;
         self.reply_length += served.len();
-        if self.reply_length > MAX_REPLY {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is longer than 100 kB"));
+        self.line_length += served.len();
+        if served.ends_with(b"\n") {
+            self.line_length = 0;
+            self.reply_lines += 1;
+        }
+        if self.reply_length > MAX_REPLY || self.reply_lines > MAX_LINES {
+            let text = "the reply is longer than 100 kB or 200 lines";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let room = KEPT_REPLY.saturating_sub(self.reply.len());
         self.reply.extend_from_slice(&served[..served.len().min(room)]);
-        buffer.put_slice(&served);
+        buffer.put_slice(&ascii(served));
         Ok(())
+    }
+
+    /// A code needs no text (RFC 5321 §4.2), but lettre wants the space before it.
+    fn mend_bare_code(&mut self) {
+        let Some(behind_code) = 3_usize.checked_sub(self.line_length) else { return };
+        if self.unread.get(behind_code) == Some(&b'\r') {
+            self.unread.insert(behind_code, b' ');
+        }
     }
 
     /// Our turn: refused while the server has said more than it was asked.
@@ -118,14 +138,21 @@ impl State {
         if self.peer_spoke(cx)? {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the server spoke out of turn"));
         }
-        self.written = true;
         if self.listening {
             self.listening = false;
             self.reply.clear();
             self.reply_length = 0;
+            self.reply_lines = 0;
         }
         Ok(())
     }
+}
+
+/// lettre takes a reply in another encoding than UTF-8 for a broken connection, and nothing of it but
+/// ASCII matters to it.
+fn ascii(mut line: Vec<u8>) -> Vec<u8> {
+    line.iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'?');
+    line
 }
 
 impl AsyncRead for Wire {

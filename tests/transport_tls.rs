@@ -1,0 +1,175 @@
+//! TLS is what was asked for, or nothing is said.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+mod transport;
+
+use std::time::Duration;
+
+use facteur::settings::{Relay, Tls};
+use facteur::testing::{Fault, Identity, Script, SmtpServer, Stage, TestAuthority};
+use facteur::transport::smtp::SmtpTransport;
+use facteur::transport::{Outcome, Report};
+
+use transport::{deadlines, patient, send};
+
+fn script() -> Script {
+    Script::new().login("ada", "s3cret")
+}
+
+/// One of the two ways to TLS, on a server that is to be sent one mail.
+type Way = fn(Script, Identity) -> Script;
+
+const WAYS: [Way; 2] = [Script::starttls, Script::implicit_tls];
+
+fn trusting(relay: &Relay, authority: &TestAuthority) -> SmtpTransport {
+    let each = deadlines(Duration::from_secs(10));
+    SmtpTransport::with_roots(relay, authority.roots().unwrap(), each).unwrap()
+}
+
+async fn sent_by(script: Script, authority: &TestAuthority) -> (Outcome, SmtpServer) {
+    let server = SmtpServer::start(script).await.unwrap();
+    let outcome = send(&trusting(&server.relay(), authority), "ada@example.test").await;
+    (outcome, server)
+}
+
+#[track_caller]
+fn unusable(outcome: Outcome) -> Report {
+    match outcome {
+        Outcome::Unusable(report) => report,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Neither the login nor the mail, in clear or not.
+#[track_caller]
+fn nothing_was_given_away(server: &SmtpServer) {
+    for conversation in server.conversations() {
+        for secret in ["AUTH", "AGFkYQBzM2NyZXQ=", "MAIL", "Good day"] {
+            assert!(!conversation.heard(secret), "{secret} was sent");
+        }
+    }
+    assert_eq!(server.accepted().len(), 0);
+}
+
+#[tokio::test]
+async fn mail_and_login_go_inside_tls_both_ways() {
+    let authority = TestAuthority::new().unwrap();
+    for way in WAYS {
+        let (outcome, server) =
+            sent_by(way(script(), authority.issue("127.0.0.1").unwrap()), &authority).await;
+        assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");
+        let conversation = &server.conversations()[0];
+        assert!(conversation.heard("AUTH PLAIN AGFkYQBzM2NyZXQ=\r\n"));
+        let clear = String::from_utf8(conversation.received_in_clear()).unwrap();
+        let expected =
+            if server.relay().tls == Tls::StartTls { "EHLO [127.0.0.1]\r\nSTARTTLS\r\n" } else { "" };
+        assert_eq!(clear, expected);
+        assert_eq!(server.accepted().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_host_name_is_checked_as_well_as_an_address() {
+    let authority = TestAuthority::new().unwrap();
+    for way in WAYS {
+        let script = way(script(), authority.issue("localhost").unwrap());
+        let server = SmtpServer::start(script).await.unwrap();
+        let named = Relay { host: "localhost".to_owned(), ..server.relay() };
+        let outcome = send(&trusting(&named, &authority), "ada@example.test").await;
+        assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");
+        let other = server.relay();
+        unusable(send(&trusting(&other, &authority), "ada@example.test").await);
+    }
+}
+
+#[tokio::test]
+async fn starttls_that_was_cut_out_is_not_done_without() {
+    let authority = TestAuthority::new().unwrap();
+    let script = script().starttls(authority.issue("127.0.0.1").unwrap()).strip_starttls();
+    let (outcome, server) = sent_by(script, &authority).await;
+    assert_eq!(unusable(outcome).stage.as_str(), "starttls");
+    nothing_was_given_away(&server);
+}
+
+#[tokio::test]
+async fn starttls_that_is_refused_is_not_done_without() {
+    let authority = TestAuthority::new().unwrap();
+    for code in [502, 554] {
+        let script = script().starttls(authority.issue("127.0.0.1").unwrap());
+        let (outcome, server) =
+            sent_by(script.at(Stage::StartTls, Fault::reply(code, "5.7.0 no")), &authority).await;
+        assert_eq!(unusable(outcome).stage.as_str(), "starttls");
+        nothing_was_given_away(&server);
+    }
+}
+
+#[tokio::test]
+async fn bytes_injected_behind_starttls_end_it() {
+    let authority = TestAuthority::new().unwrap();
+    for injected in [
+        "250 2.0.0 ok\r\n",
+        "250-evil\r\n250 AUTH PLAIN\r\n235 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n250 taken\r\n",
+        "2",
+    ] {
+        let script = script().starttls(authority.issue("127.0.0.1").unwrap());
+        let (outcome, server) =
+            sent_by(script.at(Stage::StartTls, Fault::followed_by(injected)), &authority).await;
+        assert_eq!(unusable(outcome).stage.as_str(), "starttls");
+        nothing_was_given_away(&server);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_hold_ends_it() {
+    let authority = TestAuthority::new().unwrap();
+    let stranger = TestAuthority::new().unwrap();
+    for way in WAYS {
+        for (fault, identity) in [
+            ("wrong name", authority.issue("elsewhere.test")),
+            ("wrong address", authority.issue("127.0.0.2")),
+            ("expired", authority.issue_expired("127.0.0.1")),
+            ("self-signed", Identity::self_signed("127.0.0.1")),
+            ("of an authority nobody trusts", stranger.issue("127.0.0.1")),
+        ] {
+            let (outcome, server) = sent_by(way(script(), identity.unwrap()), &authority).await;
+            let report = unusable(outcome);
+            assert_eq!(report.stage.as_str(), "tls", "{fault}");
+            assert!(report.text.contains("certificate"), "{fault}: {}", report.text);
+            nothing_was_given_away(&server);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_in_clear_on_the_port_for_tls_gets_nothing() {
+    let authority = TestAuthority::new().unwrap();
+    let server = SmtpServer::start(script()).await.unwrap();
+    let relay = Relay { tls: Tls::Implicit, ..server.relay() };
+    let outcome = send(&trusting(&relay, &authority), "ada@example.test").await;
+    assert!(matches!(&outcome, Outcome::Retry(report, _) if report.stage.as_str() == "tls"), "{outcome:?}");
+    nothing_was_given_away(&server);
+}
+
+#[tokio::test]
+async fn what_was_offered_in_clear_does_not_count_inside_tls() {
+    // Inside, there is no AUTH; the offer that was made outside is not taken up.
+    let authority = TestAuthority::new().unwrap();
+    let lure = Fault::reply(250, "evil.test\nSTARTTLS\nAUTH PLAIN LOGIN");
+    let script =
+        script().mechanisms("").starttls(authority.issue("127.0.0.1").unwrap()).at(Stage::Ehlo, lure);
+    let (outcome, server) = sent_by(script, &authority).await;
+    assert_eq!(unusable(outcome).stage.as_str(), "auth");
+    nothing_was_given_away(&server);
+}
+
+#[tokio::test]
+async fn without_authorities_nobody_is_trusted() {
+    let authority = TestAuthority::new().unwrap();
+    for way in WAYS {
+        let server = SmtpServer::start(way(script(), authority.issue("127.0.0.1").unwrap())).await.unwrap();
+        let report = unusable(send(&patient(&server.relay()), "ada@example.test").await);
+        assert_eq!(report.stage.as_str(), "tls");
+        nothing_was_given_away(&server);
+    }
+}
