@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use facteur::delivery::{Shutdown, Tick, Worker};
 use facteur::email::OnUnknown;
 use facteur::inbox::{Inbox, InboxSettings};
-use facteur::settings::{self, Relay, Tls};
+use facteur::settings::{self, Credentials, Relay, Tls};
+use facteur::testing::{Fault, Script, SmtpServer, Stage};
 use facteur::transport::{Transport, smtp::SmtpTransport};
 use support::outbox::{TestOutbox, email_to, pace};
 use tokio::net::TcpListener;
@@ -338,4 +339,62 @@ async fn a_process_without_a_worker_wakes_those_of_others() {
     running.await.unwrap();
     announcing.await.unwrap();
     listening.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_password_discards_nothing() {
+    let t = TestOutbox::new().await;
+    for i in 0..5 {
+        t.enqueue(email_to(&format!("a{i}@x.test"))).await;
+    }
+    let server = SmtpServer::start(Script::new().login("user", "right")).await.unwrap();
+    let login = |password: &str| Credentials {
+        username: "user".to_owned().into(),
+        password: password.to_owned().into(),
+    };
+    let wrong = Relay { credentials: Some(login("wrong")), ..server.relay() };
+    assert_eq!(worker(&t, &wrong, pace()).tick().await.unwrap(), Tick::Worked(5));
+    assert_eq!(t.states().await, "queued 5");
+    assert_eq!(
+        t.number("SELECT max(attempt)::bigint FROM facteur.deliveries").await,
+        0,
+        "no attempt is used"
+    );
+    t.execute("UPDATE facteur.deliveries SET run_at = now()").await;
+    let right = Relay { credentials: Some(login("right")), ..server.relay() };
+    assert_eq!(worker(&t, &right, pace()).drain().await.unwrap(), 5);
+    assert_eq!((t.states().await, server.accepted().len()), ("sent 5".to_owned(), 5));
+}
+
+#[tokio::test]
+async fn a_recipient_that_does_not_exist_fails_alone() {
+    let t = TestOutbox::new().await;
+    t.enqueue(email_to("ada@x.test").cc("nobody@x.test").bcc("bob@x.test")).await;
+    let nobody = Fault::reply(550, "5.1.1 no such user");
+    let script = Script::new().at(Stage::Rcpt, nobody).for_recipient("nobody@x.test");
+    let server = SmtpServer::start(script).await.unwrap();
+    worker(&t, &server.relay(), pace()).drain().await.unwrap();
+    assert_eq!(t.states().await, "failed 1, sent 2");
+    let failed =
+        "SELECT concat_ws(' ', recipient, reason, code, reply) FROM facteur.outcomes WHERE final = 'failed'";
+    assert_eq!(t.text(failed).await, "nobody@x.test rejected 550 5.1.1 no such user");
+}
+
+#[tokio::test]
+async fn a_copy_that_may_exist_has_an_event_and_the_second_is_the_same_to_the_byte() {
+    let t = TestOutbox::new().await;
+    let id = t.enqueue(email_to("ada@x.test").html("<p>Thank you.</p>")).await;
+    let taken_unanswered = Fault::reset().accepting();
+    let server =
+        SmtpServer::start(Script::new().at(Stage::EndOfData, taken_unanswered).on_mail(1)).await.unwrap();
+    let worker = worker(&t, &server.relay(), pace());
+    worker.tick().await.unwrap();
+    let wait = t.number("SELECT extract(epoch FROM run_at - now())::bigint FROM facteur.deliveries").await;
+    assert!(wait >= 290, "not before five minutes: {wait} s");
+    t.execute("UPDATE facteur.deliveries SET run_at = now()").await;
+    worker.drain().await.unwrap();
+    assert_eq!(t.events(id).await, "accepted, unknown, sent");
+    let accepted = server.accepted();
+    assert_eq!(accepted.len(), 2);
+    assert_eq!(accepted[0].content, accepted[1].content);
 }
