@@ -398,3 +398,26 @@ async fn a_copy_that_may_exist_has_an_event_and_the_second_is_the_same_to_the_by
     assert_eq!(accepted.len(), 2);
     assert_eq!(accepted[0].content, accepted[1].content);
 }
+
+#[tokio::test]
+async fn an_outcome_that_can_never_be_written_does_not_keep_the_others() {
+    let (t, catcher) = (TestOutbox::new().await, Catcher::start().await);
+    for to in ["one@x.test", "two@x.test", "three@x.test"] {
+        t.enqueue(email_to(to)).await;
+    }
+    // Somebody's hand: an outcome of a delivery that is still to come.
+    t.execute(
+        "INSERT INTO facteur.outcomes (email_id, position, recipient, final, reason, attempts)
+         SELECT email_id, position, recipient, 'failed', 'by_hand', 0 FROM facteur.deliveries WHERE recipient = 'two@x.test'",
+    )
+    .await;
+    let worker = worker(&t, &catcher.relay, pace());
+    let shutdown = Shutdown::default();
+    let running = tokio::spawn(Arc::clone(&worker).run(shutdown.clone()));
+    for to in ["one@x.test", "two@x.test", "three@x.test"] {
+        catcher.get(&format!("/api/messages/wait?to={to}&timeout=10s")).await;
+    }
+    shutdown.begin.cancel();
+    running.await.unwrap();
+    assert_eq!(t.states().await, "failed 1, sending 1, sent 2");
+}

@@ -60,6 +60,15 @@ impl OutboxError {
     }
 }
 
+impl OutboxError {
+    /// Whether a row itself is at fault: the same write can never succeed (SQLSTATE classes 22 and 23).
+    pub fn is_about_the_row(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        let code = error.as_database_error().and_then(|error| error.code());
+        code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    }
+}
+
 impl Outbox {
     /// An outbox over this pool. The worker should have a pool of its own; see [`with_pool`](Self::with_pool).
     pub fn new(pool: PgPool) -> Self {
