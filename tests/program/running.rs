@@ -88,8 +88,9 @@ impl Running {
 
     /// Ctrl-C, as the terminal sends it.
     pub(crate) fn interrupt(&self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        // The shell's own: a bare machine has no program of that name.
+        let kill = format!("kill -INT {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
     pub(crate) fn kill(&mut self) {
