@@ -6,17 +6,20 @@
 mod address;
 mod attachment;
 mod builder;
+mod check;
 mod field;
 mod header;
 mod id;
+mod invalid;
 mod mime;
 mod stored;
 
 pub use address::{Address, AddressError, Mailbox};
 pub use attachment::{Attachment, AttachmentError};
-pub use builder::{Email, EmailBuilder, InvalidEmail, OnUnknown, Priority, Problem};
+pub use builder::{Email, EmailBuilder, OnUnknown, Priority};
 pub use field::FieldError;
 pub use header::{Header, HeaderError};
 pub use id::EmailId;
+pub use invalid::{InvalidEmail, Problem};
 pub use mime::RenderError;
 pub use stored::StoredEmail;
