@@ -73,7 +73,7 @@ async fn every_fault_at_every_stage_has_its_outcome() {
                 if class(&outcome) != expected {
                     faults += &format!("expected {expected}; ");
                 }
-                if !report(&outcome).is_some_and(|report| is_at(report, reported)) {
+                if !outcome.report().is_some_and(|report| is_at(report, reported)) {
                     faults += &format!("expected it at {reported}; ");
                 }
                 if took > DEADLINE + Duration::from_secs(1) {
@@ -172,17 +172,6 @@ fn class(outcome: &Outcome) -> &'static str {
     }
 }
 
-fn report(outcome: &Outcome) -> Option<&Report> {
-    match outcome {
-        Outcome::Sent(report)
-        | Outcome::Retry(report, _)
-        | Outcome::Reject(report)
-        | Outcome::Unusable(report)
-        | Outcome::Unknown(report) => Some(report),
-        Outcome::Interrupted => None,
-    }
-}
-
 async fn outcome_of(script: Script) -> (Outcome, SmtpServer) {
     let server = SmtpServer::start(script).await.unwrap();
     let outcome = send(&patient(&server.relay()), "ada@example.test").await;
@@ -218,7 +207,7 @@ async fn replies_are_classified_as_the_table_of_codes_says() {
     ] {
         let (outcome, server) = outcome_of(Script::new().at(stage, Fault::reply(code, text))).await;
         assert_eq!(class(&outcome), expected, "{stage:?} {code} {text}");
-        let report = report(&outcome).unwrap();
+        let report = outcome.report().unwrap();
         assert_eq!((report.code, report.text.as_str()), (Some(code), text.replace('\n', " ").as_str()));
         assert!(server.accepted().is_empty());
     }
@@ -317,7 +306,7 @@ async fn nobody_there_is_tried_again() {
     let start = Instant::now();
     let silent = send(&way.unwrap(), "ada@example.test").await;
     assert_eq!(class(&silent), "Retry");
-    assert_eq!(report(&silent).unwrap().stage.as_str(), "connect");
+    assert_eq!(silent.report().unwrap().stage.as_str(), "connect");
     assert!(start.elapsed() < DEADLINE + Duration::from_secs(1));
 }
 

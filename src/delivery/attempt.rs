@@ -49,8 +49,8 @@ impl Worker {
             Outcome::Retry(Report::new(Stage::Render, "the attempt panicked"), None)
         });
         if let Some(pause) = self.cool_off.note(&outcome, Instant::now()) {
-            let stage = report(&outcome).map(|r| r.stage.as_str());
-            let code = report(&outcome).and_then(|r| r.code);
+            let stage = outcome.report().map(|r| r.stage.as_str());
+            let code = outcome.report().and_then(|r| r.code);
             tracing::error!(
                 transport = self.transport.name(),
                 stage,
@@ -60,7 +60,7 @@ impl Worker {
             );
         }
         let action = verdict(&outcome, &delivery, self.policy);
-        self.ended(&delivery, begun, action, report(&outcome))
+        self.ended(&delivery, begun, action, outcome.report())
     }
 
     async fn perform(
@@ -133,15 +133,4 @@ impl Ended {
 /// The one part of an address that a log may show.
 fn domain(delivery: &ClaimedDelivery) -> String {
     delivery.recipient.rsplit('@').next().unwrap_or_default().to_owned()
-}
-
-fn report(outcome: &Outcome) -> Option<&Report> {
-    match outcome {
-        Outcome::Sent(report)
-        | Outcome::Retry(report, _)
-        | Outcome::Reject(report)
-        | Outcome::Unusable(report)
-        | Outcome::Unknown(report) => Some(report),
-        Outcome::Interrupted => None,
-    }
 }

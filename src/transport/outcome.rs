@@ -18,6 +18,20 @@ pub enum Outcome {
     Interrupted,
 }
 
+impl Outcome {
+    /// Where it ended and what was said there; none when we stopped on our own account.
+    pub fn report(&self) -> Option<&Report> {
+        match self {
+            Self::Sent(report)
+            | Self::Retry(report, _)
+            | Self::Reject(report)
+            | Self::Unusable(report)
+            | Self::Unknown(report) => Some(report),
+            Self::Interrupted => None,
+        }
+    }
+}
+
 /// Where an attempt ended and what was said there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
