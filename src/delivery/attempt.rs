@@ -93,31 +93,26 @@ impl Worker {
         action: Action,
         report: Option<&Report>,
     ) -> Ended {
-        Ended {
-            settlement: Settlement {
-                id: delivery.id,
-                token: delivery.token,
-                action,
-                transport: report.map(|_| self.transport.name().to_owned()),
-                stage: report.map(|r| r.stage.as_str()),
-                code: report.and_then(|r| r.code),
-                detail: report.map(|r| r.text.clone()),
-            },
-            attempt: delivery.attempt,
-            domain: domain(delivery),
-            took: begun.elapsed(),
+        let mut ended = Ended::untried(delivery, action);
+        ended.took = begun.elapsed();
+        if let Some(report) = report {
+            ended.settlement.transport = Some(self.transport.name().to_owned());
+            ended.settlement.stage = Some(report.stage.as_str());
+            ended.settlement.code = report.code;
+            ended.settlement.detail = Some(report.text.clone());
         }
+        ended
     }
 }
 
 impl Ended {
-    /// Claimed, and could not be read: nothing was tried.
-    pub(super) fn unread(delivery: &ClaimedDelivery) -> Self {
+    /// Ended without a transport having been asked.
+    fn untried(delivery: &ClaimedDelivery, action: Action) -> Self {
         Self {
             settlement: Settlement {
                 id: delivery.id,
                 token: delivery.token,
-                action: Action::Requeue { after: Duration::ZERO, why: Why::Interrupted },
+                action,
                 transport: None,
                 stage: None,
                 code: None,
@@ -127,6 +122,11 @@ impl Ended {
             domain: domain(delivery),
             took: Duration::ZERO,
         }
+    }
+
+    /// Claimed, and could not be read: nothing was tried.
+    pub(super) fn unread(delivery: &ClaimedDelivery) -> Self {
+        Self::untried(delivery, Action::Requeue { after: Duration::ZERO, why: Why::Interrupted })
     }
 }
 

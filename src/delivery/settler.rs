@@ -26,36 +26,33 @@ impl Worker {
             {
                 batch.push(next);
             }
-            self.settle_until_written(batch).await;
+            self.settle_until_written(&batch).await;
+            self.unwritten.fetch_sub(batch.len(), Ordering::Relaxed);
         }
     }
 
     /// For as long as the process lives: what a server took must not be sent again because the
     /// database was away for a minute. One outcome that can never be written does not keep the others.
-    async fn settle_until_written(&self, batch: Vec<Ended>) {
+    async fn settle_until_written(&self, batch: &[Ended]) {
         let mut pause = FIRST_PAUSE;
-        while let Err(error) = self.settle_once(&batch).await {
-            if error.is_about_the_row() {
-                self.settle_one_by_one(&batch).await;
-                break;
-            }
-            tracing::warn!(%error, outcomes = batch.len(), "outcomes could not be written; trying again");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        self.unwritten.fetch_sub(batch.len(), Ordering::Relaxed);
-    }
-
-    async fn settle_one_by_one(&self, batch: &[Ended]) {
-        for one in batch.chunks(1) {
-            while let Err(error) = self.settle_once(one).await {
-                let email = one[0].settlement.id.email;
-                if error.is_about_the_row() {
+        while let Err(error) = self.settle_once(batch).await {
+            match batch {
+                [one] if error.is_about_the_row() => {
+                    let email = one.settlement.id.email;
                     tracing::error!(%email, %error, "an outcome can never be written; its lease will run out");
-                    break;
+                    return;
                 }
-                tracing::warn!(%email, %error, "an outcome could not be written; trying again");
-                tokio::time::sleep(LONGEST_PAUSE).await;
+                _ if error.is_about_the_row() => {
+                    for one in batch.chunks(1) {
+                        Box::pin(self.settle_until_written(one)).await;
+                    }
+                    return;
+                }
+                _ => {
+                    tracing::warn!(%error, outcomes = batch.len(), "outcomes could not be written; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
             }
         }
     }

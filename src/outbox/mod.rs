@@ -58,9 +58,7 @@ impl OutboxError {
         use sqlx::Error as Sql;
         matches!(self, Self::Database(Sql::PoolTimedOut | Sql::PoolClosed | Sql::Io(_)))
     }
-}
 
-impl OutboxError {
     /// Whether a row itself is at fault: the same write can never succeed (SQLSTATE classes 22 and 23).
     pub fn is_about_the_row(&self) -> bool {
         let Self::Database(error) = self else { return false };

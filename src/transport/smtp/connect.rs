@@ -38,7 +38,7 @@ impl SmtpTransport {
         let stage = Stage::Connect;
         let address = (self.relay.host.as_str(), self.relay.port);
         let connecting = timeout(self.deadlines.connect, TcpStream::connect(address));
-        let stream = connecting.await.map_err(|_| late(stage))?.map_err(|e| broken(stage, &e))?;
+        let stream = connecting.await.map_err(|_| Failure::late(stage))?.map_err(|e| broken(stage, &e))?;
         // With Nagle's algorithm each mail waits 40 ms for the peer's delayed acknowledgement.
         stream.set_nodelay(true).map_err(|e| broken(stage, &e))?;
         Ok(stream)
@@ -112,7 +112,7 @@ impl<S: Stream> Early<'_, S> {
         command: Option<String>,
         expected: u16,
     ) -> Result<String, Failure> {
-        let reply = timeout(deadline, self.exchange(command)).await.map_err(|_| late(stage))?;
+        let reply = timeout(deadline, self.exchange(command)).await.map_err(|_| Failure::late(stage))?;
         let reply = reply.map_err(|e| broken(stage, &e))?;
         match code(&reply) {
             Some(code) if code == expected => Ok(reply),
@@ -168,10 +168,6 @@ fn hello(name: Option<&str>, local: IpAddr) -> ClientId {
 
 fn broken(stage: Stage, error: &std::io::Error) -> Failure {
     Failure::Broken { stage, text: error.to_string() }
-}
-
-fn late(stage: Stage) -> Failure {
-    Failure::Broken { stage, text: "no answer in time".into() }
 }
 
 /// Where a relay listens, for messages to people.

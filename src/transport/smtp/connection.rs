@@ -43,7 +43,7 @@ impl Connection {
         let smtp = match timeout(deadlines.ehlo, opening).await {
             Ok(Ok(smtp)) => smtp,
             Ok(Err(error)) => return Err(failure(stage, &error, &wire)),
-            Err(_) => return Err(late(stage)),
+            Err(_) => return Err(Failure::late(stage)),
         };
         // lettre takes any 2xx or 3xx.
         if wire.reply_code() != "250" {
@@ -107,14 +107,14 @@ impl Connection {
             }
             Ok(())
         });
-        whole.await.unwrap_or_else(|_| Err(late(Stage::Body)))
+        whole.await.unwrap_or_else(|_| Err(Failure::late(Stage::Body)))
     }
 
     async fn write_piece(&mut self, piece: &[u8]) -> Result<(), Failure> {
         match timeout(self.deadlines.body, self.wire.write_all(piece)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Failure::Broken { stage: Stage::Body, text: error.to_string() }),
-            Err(_) => Err(late(Stage::Body)),
+            Err(_) => Err(Failure::late(Stage::Body)),
         }
     }
 
@@ -129,7 +129,7 @@ impl Connection {
         match timeout(self.deadlines.body, self.wire.flush()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(Failure::Broken { stage, text: error.to_string() }),
-            Err(_) => return Err(late(stage)),
+            Err(_) => return Err(Failure::late(stage)),
         }
         let answer = timeout(self.deadlines.end_of_data, self.smtp.read_response()).await;
         self.judge(stage, &[250], answer)?;
@@ -166,7 +166,7 @@ impl Connection {
         answer: Result<Result<Response, SmtpError>, Elapsed>,
     ) -> Result<(), Failure> {
         match answer {
-            Err(_) => Err(late(stage)),
+            Err(_) => Err(Failure::late(stage)),
             Ok(Err(error)) => {
                 self.needs_reset = true;
                 Err(failure(stage, &error, &self.wire))
@@ -194,10 +194,6 @@ fn failure(stage: Stage, error: &SmtpError, wire: &Wire) -> Failure {
             Failure::Broken { stage, text }
         }
     }
-}
-
-fn late(stage: Stage) -> Failure {
-    Failure::Broken { stage, text: "no answer in time".into() }
 }
 
 fn address(stage: Stage, text: &str) -> Result<lettre::Address, Failure> {

@@ -15,6 +15,11 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// A stage that did not end by its deadline.
+    pub(super) fn late(stage: Stage) -> Self {
+        Self::Broken { stage, text: "no answer in time".into() }
+    }
+
     /// What it means while the last byte has not left: there is no mail.
     pub(super) fn before_dot(self) -> Outcome {
         match self {

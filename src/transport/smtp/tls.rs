@@ -58,7 +58,7 @@ impl Tls {
                 Err(Failure::Unfit { stage, text: error.to_string() })
             }
             Ok(Err(error)) => Err(Failure::Broken { stage, text: error.to_string() }),
-            Err(_) => Err(Failure::Broken { stage, text: "no answer in time".into() }),
+            Err(_) => Err(Failure::late(stage)),
         }
     }
 }
