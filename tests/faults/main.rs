@@ -1,0 +1,83 @@
+//! The fault suite: every promise, held while something breaks. One line of figures a case.
+//!
+//! `./test faults` runs the short form, `./test faults --full` the long one; names (`R01`) choose
+//! cases; `--write` puts the figures into the table of `docs/reliability.md`.
+
+#![expect(clippy::unwrap_used, reason = "a case that cannot go on fails")]
+#![expect(clippy::print_stdout, reason = "the figures are this program's answer")]
+
+mod account;
+mod case;
+mod cluster;
+mod database;
+mod kills;
+mod paper;
+mod process;
+
+use std::process::ExitCode;
+
+use case::{Case, Scale, case};
+
+/// Every case, in the order of their numbers.
+const CASES: &[Case] = &[case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01)];
+
+struct Arguments {
+    scale: Scale,
+    write: bool,
+    names: Vec<String>,
+}
+
+impl Arguments {
+    fn read() -> Result<Self, String> {
+        let mut arguments = Self { scale: Scale::Short, write: false, names: Vec::new() };
+        for argument in std::env::args().skip(1) {
+            match argument.as_str() {
+                "--full" => arguments.scale = Scale::Full,
+                "--write" => arguments.write = true,
+                "--list" => {
+                    CASES.iter().for_each(|case| println!("{}  {}", case.id, case.what));
+                    std::process::exit(0);
+                }
+                name if CASES.iter().any(|case| case.id.eq_ignore_ascii_case(name)) => {
+                    arguments.names.push(name.to_uppercase());
+                }
+                other => {
+                    return Err(format!("{other}: not a case (see --list), nor --full, --write, --list"));
+                }
+            }
+        }
+        Ok(arguments)
+    }
+
+    fn chosen(&self) -> impl Iterator<Item = &'static Case> {
+        CASES.iter().filter(|case| self.names.is_empty() || self.names.iter().any(|name| name == case.id))
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            println!("faults: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let begun = std::time::Instant::now();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let results: Vec<_> = arguments
+        .chosen()
+        .map(|case| {
+            let result = runtime.block_on(case::run(case, arguments.scale));
+            println!("{result}");
+            result
+        })
+        .collect();
+    database::end_shared(&runtime);
+    let failed = results.iter().filter(|result| !result.holds()).count();
+    println!("faults: {} cases, {failed} failed, {} s", results.len(), begun.elapsed().as_secs());
+    if arguments.write {
+        paper::write(&results, arguments.scale);
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

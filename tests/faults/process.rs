@@ -1,0 +1,92 @@
+//! The real program as a process of its own, to kill, to freeze and to end.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use facteur::settings::Relay;
+
+/// A running `facteur worker` or `facteur serve`; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+/// The environment of a worker that hurries: leases are found lost within seconds.
+pub(crate) fn hasty(database: &str, relay: &Relay) -> Vec<(&'static str, String)> {
+    vec![
+        ("APP_ENV", "development".to_owned()),
+        ("DATABASE_URL", database.to_owned()),
+        ("SMTP_HOST", relay.host.clone()),
+        ("SMTP_PORT", relay.port.to_string()),
+        ("SMTP_MAX_CONNECTIONS", "16".to_owned()),
+        ("WORKER_POLL", "200ms".to_owned()),
+        ("WORKER_HEARTBEAT", "500ms".to_owned()),
+        ("WORKER_SESSION_EXPIRY", "2s".to_owned()),
+        ("LOG_LEVEL", "info".to_owned()),
+        ("LOG_FORMAT", "json".to_owned()),
+    ]
+}
+
+impl Process {
+    /// `facteur …` with this environment and nothing else but the path.
+    pub(crate) fn start(arguments: &[&str], environment: &[(&'static str, String)]) -> Self {
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{}.log", uuid::Uuid::new_v4()));
+        let child = Command::new(env!("CARGO_BIN_EXE_facteur"))
+            .args(arguments)
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            // Away from any `.env`.
+            .current_dir(env!("CARGO_TARGET_TMPDIR"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    /// kill -9, and gone when this returns.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// `TERM`, `STOP`, `CONT`, `INT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// How it ended and how long that took, if it does within the time given.
+    pub(crate) async fn ended(&mut self, patience: Duration) -> Option<(ExitStatus, Duration)> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some((status, begun.elapsed()));
+            }
+            if begun.elapsed() > patience {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_file(&self.log);
+    }
+}
