@@ -2,6 +2,10 @@
 
 #[cfg(feature = "server")]
 pub mod app;
+#[cfg(feature = "crash-points")]
+pub mod crash;
+#[cfg(not(feature = "crash-points"))]
+mod crash;
 pub mod delivery;
 pub mod email;
 #[cfg(feature = "server")]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("main", &["app", "http", "settings", "telemetry"]),
+    ("main", &["app", "crash", "http", "settings", "telemetry"]),
     (
         "app",
         &[
@@ -23,10 +23,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("http", &["outbox", "email", "settings"]),
-    ("delivery", &["outbox", "transport", "email", "settings"]),
+    ("delivery", &["outbox", "transport", "crash", "email", "settings"]),
     ("send", &["outbox", "email", "settings"]),
-    ("transport", &["email", "settings"]),
+    ("transport", &["crash", "email", "settings"]),
     ("outbox", &["email", "settings"]),
+    ("crash", &[]),
     ("email", &[]),
     ("inbox", &["email", "settings"]),
     ("local_postgres", &["settings"]),

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::gate::LeaseGate;
 use super::verdict::verdict;
 use super::worker::Worker;
+use crate::crash::{self, Point};
 use crate::email::StoredEmail;
 use crate::outbox::{Action, ClaimedDelivery, Final, Settlement, Why};
 use crate::transport::{Outcome, Parcel, Report, Stage};
@@ -59,6 +60,9 @@ impl Worker {
                 "the way out cannot be used; mail waits, `facteur check` tells why"
             );
         }
+        if matches!(outcome, Outcome::Sent(_)) {
+            crash::reach(Point::AfterReply, &delivery.recipient);
+        }
         let action = verdict(&outcome, &delivery, self.policy);
         self.ended(&delivery, begun, action, outcome.report())
     }
@@ -70,6 +74,7 @@ impl Worker {
         stops: &Stops,
     ) -> Outcome {
         let unrenderable = |why: String| Outcome::Reject(Report::new(Stage::Render, why));
+        crash::reach(Point::BeforeRender, &delivery.recipient);
         let Some(email) = email else { return unrenderable("the stored e-mail cannot be read".into()) };
         let message = match email.render() {
             Ok(message) => message,

@@ -6,6 +6,7 @@ use tokio::time::timeout_at;
 
 use super::attempt::Ended;
 use super::worker::Worker;
+use crate::crash::{self, Point};
 use crate::outbox::{Action, Final, OutboxError};
 
 /// A batch is written when so many outcomes wait, or the first has waited so long: writing each at
@@ -60,7 +61,9 @@ impl Worker {
     /// Writes a batch, and says what became of each mail once that is durable.
     pub(super) async fn settle_once(&self, batch: &[Ended]) -> Result<(), OutboxError> {
         let settlements: Vec<_> = batch.iter().map(|ended| ended.settlement.clone()).collect();
-        let lost = self.outbox.settle(self.session, &settlements).await?;
+        let writing = self.outbox.settle(self.session, &settlements);
+        let lost = crash::within(Point::DuringCommit, writing).await?;
+        crash::reach(Point::AfterCommit, "");
         for ended in batch {
             ended.log(lost.contains(&ended.settlement.id));
         }
