@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
 use super::attempt::Ended;
+use super::counts;
 use super::worker::Worker;
 use crate::outbox::{Action, Final, OutboxError};
 
@@ -28,6 +29,7 @@ impl Worker {
             }
             self.settle_until_written(&batch).await;
             self.unwritten.fetch_sub(batch.len(), Ordering::Relaxed);
+            counts::written(batch.len());
         }
     }
 
@@ -40,6 +42,7 @@ impl Worker {
                 [one] if error.is_about_the_row() => {
                     let email = one.settlement.id.email;
                     tracing::error!(%email, %error, "an outcome can never be written; its lease will run out");
+                    one.count_never_written();
                     return;
                 }
                 _ if error.is_about_the_row() => {
@@ -62,7 +65,9 @@ impl Worker {
         let settlements: Vec<_> = batch.iter().map(|ended| ended.settlement.clone()).collect();
         let lost = self.outbox.settle(self.session, &settlements).await?;
         for ended in batch {
-            ended.log(lost.contains(&ended.settlement.id));
+            let lost = lost.contains(&ended.settlement.id);
+            ended.log(lost);
+            ended.count(lost);
         }
         Ok(())
     }

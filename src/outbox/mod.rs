@@ -6,6 +6,7 @@
 mod claim;
 mod delivery;
 mod enqueue;
+mod health;
 mod listener;
 mod payload;
 mod read;
@@ -22,6 +23,7 @@ use tokio::sync::Notify;
 pub use claim::ClaimedDelivery;
 pub use delivery::{DeliveryId, LeaseToken};
 pub use enqueue::{Enqueued, enqueue};
+pub use health::Health;
 pub use payload::Payloads;
 pub use read::{DeliveryView, EmailView, Status};
 pub use reap::Reaped;
