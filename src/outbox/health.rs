@@ -22,7 +22,7 @@ pub struct Health {
 }
 
 impl Outbox {
-    /// How the queue looks: a few milliseconds, however long it is.
+    /// How the queue looks: one statement that reads a bounded part of it, however long it is.
     ///
     /// # Errors
     /// The database cannot be reached, or has no outbox yet.
