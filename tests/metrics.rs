@@ -231,6 +231,28 @@ async fn a_mail_without_an_answer_is_tried_again_and_counted() {
 }
 
 #[tokio::test]
+async fn a_mail_whose_outcome_can_never_be_written_may_be_doubled_and_is_counted() {
+    let t = TestOutbox::new().await;
+    let door = Door::open(t.outbox.clone(), Access::Open).await;
+    let server = SmtpServer::start(Script::new()).await.unwrap();
+    t.enqueue(email_to("ada@x.test")).await;
+    // Somebody's hand: an outcome of a delivery that is still to come.
+    t.execute(
+        "INSERT INTO facteur.outcomes (email_id, position, recipient, final, reason, attempts)
+         SELECT email_id, position, recipient, 'failed', 'by_hand', 0 FROM facteur.deliveries",
+    )
+    .await;
+    let shutdown = Shutdown::default();
+    let running = tokio::spawn(worker(&t, &server).run(shutdown.clone()));
+    door.until("facteur_duplicates_possible_total", 1.0).await;
+    shutdown.begin.cancel();
+    running.await.unwrap();
+    let scrape = door.scrape().await;
+    assert_eq!(scrape.sum("facteur_settled_total", &[]), None, "nothing was written");
+    assert_eq!(scrape.sum("facteur_unwritten_outcomes", &[]), Some(0.0), "and nothing waits");
+}
+
+#[tokio::test]
 async fn what_is_taken_back_from_a_lost_worker_is_counted() {
     let t = TestOutbox::new().await;
     let door = Door::open(t.outbox.clone(), Access::Open).await;
