@@ -17,7 +17,6 @@ pub mod local_postgres;
 pub mod outbox;
 mod send;
 pub mod settings;
-#[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
+use super::counts;
 use super::gate::LeaseGate;
 use super::verdict::verdict;
 use super::worker::Worker;
@@ -43,12 +44,14 @@ impl Worker {
         if delivery.expired {
             return self.ended(&delivery, begun, Action::Finish(Final::Failed, "expired"), None);
         }
+        let _counted = counts::InFlight::begin();
         // lettre panics on some inputs; one such mail must not take its neighbours along.
         let outcome = AssertUnwindSafe(self.perform(&delivery, email, stops)).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|_| {
             tracing::error!(email = %delivery.id, "an attempt panicked");
             Outcome::Retry(Report::new(Stage::Render, "the attempt panicked"), None)
         });
+        counts::attempt(&self.transport, &outcome, begun.elapsed());
         if let Some(pause) = self.cool_off.note(&outcome, Instant::now()) {
             let stage = outcome.report().map(|r| r.stage.as_str());
             let code = outcome.report().and_then(|r| r.code);

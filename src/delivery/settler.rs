@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
 use super::attempt::Ended;
+use super::counts;
 use super::worker::Worker;
 use crate::crash::{self, Point};
 use crate::outbox::{Action, Final, OutboxError};
@@ -29,6 +30,7 @@ impl Worker {
             }
             self.settle_until_written(&batch).await;
             self.unwritten.fetch_sub(batch.len(), Ordering::Relaxed);
+            counts::written(batch.len());
         }
     }
 
@@ -41,6 +43,7 @@ impl Worker {
                 [one] if error.is_about_the_row() => {
                     let email = one.settlement.id.email;
                     tracing::error!(%email, %error, "an outcome can never be written; its lease will run out");
+                    one.count_never_written();
                     return;
                 }
                 _ if error.is_about_the_row() => {
@@ -65,7 +68,9 @@ impl Worker {
         let lost = crash::within(Point::DuringCommit, writing).await?;
         crash::reach(Point::AfterCommit, "");
         for ended in batch {
-            ended.log(lost.contains(&ended.settlement.id));
+            let lost = lost.contains(&ended.settlement.id);
+            ended.log(lost);
+            ended.count(lost);
         }
         Ok(())
     }
