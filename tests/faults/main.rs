@@ -9,6 +9,7 @@
 mod account;
 mod case;
 mod cluster;
+mod crashes;
 mod database;
 mod kills;
 mod paper;
@@ -19,7 +20,12 @@ use std::process::ExitCode;
 use case::{Case, Scale, case};
 
 /// Every case, in the order of their numbers.
-const CASES: &[Case] = &[case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01)];
+const CASES: &[Case] = &[
+    case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01),
+    case!("R02", "a worker dies at each named place", 300 s, crashes::r02),
+    case!("R03", "the same, with on_unknown = hold", 300 s, crashes::r03),
+    case!("R23", "a mail that kills its worker, one that breaks its renderer", 120 s, crashes::r23),
+];
 
 struct Arguments {
     scale: Scale,
