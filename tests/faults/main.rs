@@ -11,9 +11,11 @@ mod case;
 mod cluster;
 mod crashes;
 mod database;
+mod frozen;
 mod kills;
 mod paper;
 mod process;
+mod stops;
 
 use std::process::ExitCode;
 
@@ -24,6 +26,10 @@ const CASES: &[Case] = &[
     case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01),
     case!("R02", "a worker dies at each named place", 300 s, crashes::r02),
     case!("R03", "the same, with on_unknown = hold", 300 s, crashes::r03),
+    case!("R12", "SIGTERM under load, then twice", 120 s, stops::r12),
+    case!("R13", "SIGTERM with a server gone silent", 120 s, stops::r13),
+    case!("R14", "a worker frozen past its session, before and behind the dot", 420 s, frozen::r14),
+    case!("R15", "a lease shorter than the server's answer", 120 s, frozen::r15),
     case!("R23", "a mail that kills its worker, one that breaks its renderer", 120 s, crashes::r23),
 ];
 

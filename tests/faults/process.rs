@@ -74,6 +74,20 @@ impl Process {
         }
     }
 
+    /// What stands behind `start` in its log, up to a quotation mark, once it is there.
+    pub(crate) async fn logged(&self, start: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            if let Some((_, rest)) = self.log().split_once(start)
+                && let Some((value, _)) = rest.split_once('"')
+            {
+                return value.to_owned();
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "never logged {start}: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
