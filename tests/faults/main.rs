@@ -11,7 +11,9 @@ mod case;
 mod cluster;
 mod crashes;
 mod database;
+mod first_start;
 mod frozen;
+mod idle;
 mod kills;
 mod paper;
 mod process;
@@ -31,6 +33,8 @@ const CASES: &[Case] = &[
     case!("R14", "a worker frozen past its session, before and behind the dot", 420 s, frozen::r14),
     case!("R15", "a lease shorter than the server's answer", 120 s, frozen::r15),
     case!("R23", "a mail that kills its worker, one that breaks its renderer", 120 s, crashes::r23),
+    case!("R37", "an empty queue", 120 s, idle::r37),
+    case!("R39", "first starts all at once, one killed on the way", 180 s, first_start::r39),
 ];
 
 struct Arguments {
