@@ -5,10 +5,10 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::LeaseGate;
-use super::verdict::verdict;
+use super::verdict::{too_late, verdict};
 use super::worker::Worker;
 use crate::email::StoredEmail;
-use crate::outbox::{Action, ClaimedDelivery, Final, Settlement, Why};
+use crate::outbox::{Action, ClaimedDelivery, Settlement, Why};
 use crate::transport::{Outcome, Parcel, Report, Stage};
 
 /// One attempt, over, with what its log line says.
@@ -39,8 +39,8 @@ impl Worker {
     ) -> Ended {
         let begun = Instant::now();
         let _renewed = self.in_flight.enter(&delivery);
-        if delivery.expired {
-            return self.ended(&delivery, begun, Action::Finish(Final::Failed, "expired"), None);
+        if let Some(action) = too_late(&delivery) {
+            return self.ended(&delivery, begun, action, None);
         }
         // lettre panics on some inputs; one such mail must not take its neighbours along.
         let outcome = AssertUnwindSafe(self.perform(&delivery, email, stops)).catch_unwind().await;

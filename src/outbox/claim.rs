@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 use super::delivery::{DeliveryId, LeaseToken};
+use super::enqueue::SCOPE;
 use super::session::SessionId;
 use super::{Outbox, OutboxError};
 use crate::email::EmailId;
@@ -22,6 +23,11 @@ pub struct ClaimedDelivery {
     pub max_attempts: i16,
     /// Set when it may not be sent any more: settle it as failed.
     pub expired: bool,
+    /// Set when a newer e-mail took its place: settle it as cancelled.
+    pub superseded: bool,
+    /// Set when it was withdrawn and came back all the same (by a process of an older version):
+    /// settle it as cancelled.
+    pub withdrawn: bool,
     /// From now until it may not be sent any more; zero when [`expired`](Self::expired).
     pub time_left: Duration,
     /// Whether an unknown outcome is parked for a person.
@@ -73,12 +79,17 @@ impl Outbox {
             FROM due
             WHERE d.email_id = due.email_id AND d.position = due.position
             RETURNING d.email_id, d.position, d.lease_token, d.recipient, d.attempt, d.max_attempts,
-                      d.hold_unknown, d.expires_at, now() AS "now!"
+                      d.hold_unknown, d.expires_at, d.cancel_requested, now() AS "now!",
+                      d.supersedes IS NOT NULL AND EXISTS (
+                        SELECT 1 FROM facteur.newest n
+                        WHERE n.scope = $5 AND n.name = d.supersedes AND n.email_id <> d.email_id
+                      ) AS "superseded!"
             "#,
             &priorities,
             limit,
             lease.as_secs_f64(),
             worker.as_uuid(),
+            SCOPE,
         )
         .fetch_all(&self.pool)
         .await?;
@@ -89,6 +100,8 @@ impl Outbox {
             attempt: row.attempt,
             max_attempts: row.max_attempts,
             expired: row.expires_at <= row.now,
+            superseded: row.superseded,
+            withdrawn: row.cancel_requested,
             time_left: left(row.expires_at, row.now),
             hold_unknown: row.hold_unknown,
             claimed_at,
@@ -131,6 +144,8 @@ impl ClaimedDelivery {
             attempt: 1,
             max_attempts: 20,
             expired: false,
+            superseded: false,
+            withdrawn: false,
             time_left: Duration::from_secs(86_400),
             hold_unknown: false,
             claimed_at,
