@@ -111,7 +111,7 @@ impl Outbox {
             -- never wait for each other.
             held AS MATERIALIZED (
               SELECT d.email_id, d.position, d.recipient, d.attempt, d.lease_token, d.cancel_requested,
-                     d.may_have_left OR g.kind = 'unknown' OR g.reason = 'unknown' AS may_have_left,
+                     d.may_have_left OR g.kind = 'unknown' OR coalesce(g.reason = 'unknown', false) AS may_have_left,
                      g.kind, g.reason, g.delay, g.transport, g.stage, g.code, g.detail
               FROM facteur.deliveries d
               JOIN given g ON d.email_id = g.email_id AND d.position = g.position AND d.lease_token = g.token

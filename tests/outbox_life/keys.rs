@@ -1,7 +1,6 @@
 //! Idempotency keys: 24 hours, and what a second caller sees meanwhile.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use facteur::{Email, OutboxError, outbox::enqueue};
 use sqlx::{Connection, PgConnection};
@@ -55,7 +54,7 @@ async fn a_second_caller_waits_for_the_first_to_commit_or_roll_back() {
         let id = enqueue(&mut *first, &keyed()).await.unwrap().id;
         let outbox = t.outbox.clone();
         let second = tokio::spawn(async move { outbox.enqueue(&keyed()).await });
-        wait_for_a_waiter(&t).await;
+        t.until_somebody_waits().await;
         if commits {
             first.commit().await.unwrap()
         } else {
@@ -79,7 +78,7 @@ async fn a_wait_for_a_key_that_is_cut_says_that_the_key_is_in_use() {
         let error = enqueue(&mut impatient, &keyed()).await.unwrap_err();
         assert!(matches!(error, OutboxError::KeyInFlight), "{bound}: {error:?}");
         assert_eq!(error.to_string(), "the idempotency key is in use by a request that has not ended yet");
-        let free = email_to("bob@x.test").idempotency_key("order-8").build().unwrap();
+        let free = email_to("bob@x.test").idempotency_key(bound).build().unwrap();
         assert!(enqueue(&mut impatient, &free).await.unwrap().created, "another key waits for nobody");
     }
     first.commit().await.unwrap();
@@ -119,14 +118,5 @@ async fn a_hundred_calls_at_once_with_one_key_are_one_email() {
         assert_eq!(results.iter().map(|r| r.id).collect::<HashSet<_>>().len(), 1, "one id for all");
         assert_eq!(results.iter().filter(|r| r.created).count(), 1, "one of them created it");
         assert_eq!(t.number("SELECT count(*) FROM facteur.emails").await, before + 1);
-    }
-}
-
-/// Until somebody waits for a lock.
-async fn wait_for_a_waiter(t: &TestOutbox) {
-    let waiters = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while t.number(waiters).await == 0 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -59,6 +59,15 @@ impl TestOutbox {
         .await
     }
 
+    /// Until a statement waits for another's lock.
+    async fn until_somebody_waits(&self) {
+        let waiters = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while self.number(waiters).await == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// The lease of everything that is being sent ends, and the reaper comes by.
     async fn lose_the_workers(&self) {
         self.execute(

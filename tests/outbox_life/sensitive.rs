@@ -128,11 +128,7 @@ async fn the_snapshot_of_a_sweep_may_be_older_than_a_retry_by_hand() {
     sqlx::query("UPDATE facteur.to_wipe SET retried = retried + 1").execute(&mut *retry).await.unwrap();
     let outbox = t.outbox.clone();
     let sweep = tokio::spawn(async move { outbox.wipe_sensitive().await.unwrap() });
-    let waiters = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while t.number(waiters).await == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
+    t.until_somebody_waits().await;
     retry.commit().await.unwrap();
     assert_eq!(sweep.await.unwrap(), 0);
     assert!(!t.wiped(id).await);

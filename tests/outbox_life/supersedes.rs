@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use facteur::delivery::Worker;
 use facteur::email::EmailBuilder;
 use facteur::outbox::{Action, Final, enqueue};
@@ -110,11 +108,7 @@ async fn an_older_email_in_an_open_transaction_is_superseded_when_it_commits() {
     let older = enqueue(&mut *open, &code("ada@x.test").build().unwrap()).await.unwrap().id;
     let outbox = t.outbox.clone();
     let newer = tokio::spawn(async move { outbox.enqueue(&code("ada@x.test").build().unwrap()).await });
-    let waiters = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while t.number(waiters).await == 0 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    t.until_somebody_waits().await;
     open.commit().await.unwrap();
     let newer = newer.await.unwrap().unwrap().id;
     let worker = t.session().await;
