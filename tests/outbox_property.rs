@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 const CASES: u32 = 64;
+/// In a walk, on the average.
 const STEPS: usize = 40;
 const WORKERS: usize = 3;
 
@@ -117,7 +118,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// One step, or two at once.
 fn walk() -> impl Strategy<Value = Vec<(Step, Option<Step>)>> {
-    prop::collection::vec((step(), prop::option::weighted(0.2, step())), STEPS)
+    prop::collection::vec((step(), prop::option::weighted(0.2, step())), 1..2 * STEPS)
 }
 
 /// Where a delivery is.
