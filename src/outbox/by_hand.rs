@@ -46,12 +46,19 @@ impl Outbox {
               FROM ended e, whole w
               RETURNING email_id, position, lease_token
             ),
+            unknown AS MATERIALIZED (
+              SELECT d.email_id, d.position
+              FROM facteur.deliveries d JOIN whole w ON d.email_id = w.id
+              WHERE d.email_id = $1 AND d.state = 'unknown'
+              ORDER BY d.position
+              FOR UPDATE OF d
+            ),
             parked AS (
               UPDATE facteur.deliveries d
               SET state = 'queued', attempt = 0, run_at = now(), expires_at = now() + interval '24 hours',
                   cancel_requested = false, may_have_left = true
-              FROM whole w
-              WHERE d.email_id = w.id AND d.email_id = $1 AND d.state = 'unknown'
+              FROM unknown u
+              WHERE d.email_id = u.email_id AND d.position = u.position
               RETURNING d.email_id, d.position, d.lease_token
             ),
             back AS (SELECT * FROM again UNION ALL SELECT * FROM parked),
