@@ -1,10 +1,7 @@
-use facteur::delivery::Worker;
 use facteur::email::EmailBuilder;
 use facteur::outbox::{Action, Final, enqueue};
-use facteur::testing::{Script, SmtpServer};
-use facteur::transport::{Transport, smtp::SmtpTransport};
 
-use crate::support::outbox::{TestOutbox, email_to, pace};
+use crate::support::outbox::{TestOutbox, email_to};
 use crate::{REFUSED, SENT, UNKNOWN};
 
 fn code(to: &str) -> EmailBuilder {
@@ -49,23 +46,6 @@ async fn what_is_being_sent_is_not_stopped_and_not_tried_again() {
         assert_eq!(t.outcomes(older).await, end, "counted are the attempts that were made");
         assert_eq!(t.outcomes(newer).await, "sent accepted 1");
     }
-}
-
-#[tokio::test]
-async fn a_superseded_delivery_that_is_claimed_is_not_sent() {
-    let t = TestOutbox::new().await;
-    let server = SmtpServer::start(Script::new()).await.unwrap();
-    let transport = Transport::Smtp(SmtpTransport::new(&server.relay()).unwrap());
-    let older = t.enqueue(code("older@x.test")).await;
-    let session = t.session().await;
-    let sending = t.claim(session).await.remove(0);
-    t.enqueue(code("newer@x.test")).await;
-    assert!(t.settle(session, &sending, REFUSED).await);
-    let worker = Worker::new(t.outbox.clone(), transport, pace(), "test");
-    assert_eq!(worker.drain().await.unwrap(), 2);
-    assert_eq!(t.states().await, "cancelled 1, sent 1");
-    assert_eq!(t.outcomes(older).await, "cancelled superseded 1");
-    assert_eq!(server.accepted().len(), 1);
 }
 
 #[tokio::test]
