@@ -1,13 +1,15 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use tokio::sync::Mutex;
+
 use super::RetryPolicy;
 use super::attempt::{Ended, Stops};
 use super::cool_off::CoolOff;
 use super::in_flight::InFlight;
 use super::pulse::Pulse;
 use crate::crash::{self, Point};
-use crate::outbox::{ClaimedDelivery, Outbox, OutboxError, Payloads, SessionId};
+use crate::outbox::{ClaimedDelivery, Cursor, Outbox, OutboxError, Payloads, SessionId};
 use crate::settings;
 use crate::transport::Transport;
 
@@ -35,6 +37,8 @@ pub struct Worker {
     pub(super) settings: settings::Worker,
     host: String,
     turn: AtomicU64,
+    /// Where the last claim ended; claims of one worker follow each other.
+    cursor: Mutex<Cursor>,
 }
 
 impl Worker {
@@ -57,6 +61,7 @@ impl Worker {
             settings,
             host: host.into(),
             turn: AtomicU64::new(0),
+            cursor: Mutex::default(),
         }
     }
 
@@ -104,7 +109,10 @@ impl Worker {
     pub(super) async fn claim(&self, limit: usize) -> Result<(Vec<ClaimedDelivery>, Payloads), OutboxError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let claimed = self.outbox.claim(self.session, limit, self.settings.lease, turn).await?;
+        let mut cursor = self.cursor.lock().await;
+        let claimed =
+            self.outbox.claim_on(&mut cursor, self.session, limit, self.settings.lease, turn).await?;
+        drop(cursor);
         let mut ids: Vec<_> = claimed.iter().map(|delivery| delivery.id.email).collect();
         ids.sort_unstable();
         ids.dedup();

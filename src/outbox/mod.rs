@@ -3,8 +3,11 @@
 //! A delivery is held by a lease with a fencing token, never by an open transaction: claiming,
 //! settling and reaping are one short statement each, and a write with an old token touches nothing.
 
+mod by_hand;
+mod cancel;
 mod claim;
 mod connection;
+mod cursor;
 mod delivery;
 mod enqueue;
 mod health;
@@ -12,9 +15,11 @@ mod listener;
 mod payload;
 mod read;
 mod reap;
+mod reschedule;
 mod schema;
 mod session;
 mod settle;
+mod wipe;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +30,9 @@ use tokio::sync::Notify;
 
 use connection::Line;
 
+pub use cancel::Cancelled;
 pub use claim::ClaimedDelivery;
+pub use cursor::Cursor;
 pub use delivery::{DeliveryId, LeaseToken};
 pub use enqueue::{Enqueued, enqueue};
 pub use health::Health;
@@ -56,16 +63,30 @@ pub enum OutboxError {
     /// The schema could not be brought up to date.
     #[error("the schema could not be brought up to date: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
-    /// The key was used before, with another e-mail.
+    /// The key was used in the last 24 hours, with another e-mail.
     #[error("the idempotency key was used before, with another e-mail")]
     KeyReused,
+    /// The key is another transaction's that has not ended, and the wait for it was cut.
+    #[error("the idempotency key is in use by a request that has not ended yet")]
+    KeyInFlight,
+    /// The e-mail was sensitive and is wiped: there is nothing left to send.
+    #[error("the e-mail's content was wiped when it ended; it cannot be sent again")]
+    Wiped,
+    /// Who does something by hand must say who they are.
+    #[error("actor must be 1 to 128 characters, none of them a control character")]
+    Actor,
 }
 
 impl OutboxError {
     /// Whether the same call may well succeed in a moment: the database is away or has no connection free.
     pub fn is_passing(&self) -> bool {
         use sqlx::Error as Sql;
-        matches!(self, Self::Database(Sql::PoolTimedOut | Sql::PoolClosed | Sql::Io(_)))
+        let Self::Database(error) = self else { return false };
+        // A lock that was not to be had in time (55P03), a statement that was cut (57014), a server
+        // that is going or coming (57P01 to 57P03).
+        let code = error.as_database_error().and_then(|error| error.code());
+        matches!(error, Sql::PoolTimedOut | Sql::PoolClosed | Sql::Io(_))
+            || code.is_some_and(|code| ["55P03", "57014", "57P01", "57P02", "57P03"].contains(&&*code))
     }
 
     /// Whether a row itself is at fault: the same write can never succeed (SQLSTATE classes 22 and 23).
