@@ -22,6 +22,8 @@ const MAX_UNWRITTEN: usize = 500;
 const HURRY_BEFORE_END: Duration = Duration::from_secs(5);
 const REAP_EVERY: Duration = Duration::from_secs(5);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
+/// How often this process asks whether it is its turn to prune: once an hour it is somebody's.
+const PRUNE_TURN_EVERY: Duration = Duration::from_secs(300);
 
 /// When a worker stops: first it takes nothing more, then it gives up what it has.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +47,7 @@ impl Worker {
         let retired = CancellationToken::new();
         upkeep.spawn(Arc::clone(&self).keep_beating(retired.clone()));
         upkeep.spawn(Arc::clone(&self).keep_house(shutdown.begin.clone()));
+        upkeep.spawn(Arc::clone(&self).keep_pruning(shutdown.begin.clone()));
         let in_flight = TaskTracker::new();
         self.keep_taking(&shutdown, &stops, &in_flight, &ended).await;
         self.wind_up(&shutdown, &stops, in_flight).await;
@@ -182,6 +185,16 @@ impl Worker {
             let pause = tokio::time::sleep(self.settings.heartbeat);
             if retired.run_until_cancelled(pause).await.is_none() {
                 return;
+            }
+        }
+    }
+
+    /// Lets go of what was kept long enough. Apart from the rest of the house: a copy may take minutes.
+    async fn keep_pruning(self: Arc<Self>, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(PRUNE_TURN_EVERY)).await.is_some() {
+            let turn = self.outbox.prune_in_turn(&self.settings.keep);
+            if let Some(Err(error)) = stop.run_until_cancelled(turn).await {
+                tracing::warn!(%error, "what is old could not be pruned; trying again");
             }
         }
     }

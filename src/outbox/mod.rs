@@ -8,11 +8,13 @@ mod delivery;
 mod enqueue;
 mod listener;
 mod payload;
+mod prune;
 mod read;
 mod reap;
 mod schema;
 mod session;
 mod settle;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ pub use claim::ClaimedDelivery;
 pub use delivery::{DeliveryId, LeaseToken};
 pub use enqueue::{Enqueued, enqueue};
 pub use payload::Payloads;
+pub use prune::Pruned;
 pub use read::{DeliveryView, EmailView, Status};
 pub use reap::Reaped;
 pub use schema::migrate;
