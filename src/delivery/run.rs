@@ -191,10 +191,14 @@ impl Worker {
 
     /// Lets go of what was kept long enough. Apart from the rest of the house: a copy may take minutes.
     async fn keep_pruning(self: Arc<Self>, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(PRUNE_TURN_EVERY)).await.is_some() {
+        loop {
             let turn = self.outbox.prune_in_turn(&self.settings.keep);
             if let Some(Err(error)) = stop.run_until_cancelled(turn).await {
                 tracing::warn!(%error, "what is old could not be pruned; trying again");
+            }
+            let pause = tokio::time::sleep(PRUNE_TURN_EVERY);
+            if stop.run_until_cancelled(pause).await.is_none() {
+                return;
             }
         }
     }
