@@ -2,6 +2,7 @@
 --
 -- Who reads or writes e-mails must never queue behind this for long. So: an exclusive lock on a parent is
 -- asked for with a short patience, held for a time that no volume changes, and given up when it is not had.
+-- What is kept is copied before that; triggers tell whether the copy still holds when the lock is there.
 SET LOCAL lock_timeout = '2s';
 
 COMMENT ON TABLE facteur.deliveries IS
@@ -116,6 +117,8 @@ LANGUAGE sql STABLE AS $$
   ) w
   LEFT JOIN facteur.upkeep u ON u.task = 'week ' || to_char(w.week AT TIME ZONE 'UTC', 'YYYYMMDD')
   WHERE w.week + interval '7 days' <= now() - least(keep_sent, keep_failed)
+    AND NOT EXISTS (SELECT FROM facteur.deliveries d
+                    WHERE d.email_id >= facteur.uuid_from(w.week) AND d.email_id < facteur.uuid_from(w.week + interval '7 days'))
     -- A week is looked through when the shorter time is over, when the longer is, and each seven days.
     AND (u.last_run IS NULL OR u.last_run < now() - interval '7 days'
          OR (u.last_run < w.week + interval '7 days' + greatest(keep_sent, keep_failed)
@@ -124,34 +127,61 @@ LANGUAGE sql STABLE AS $$
 $$;
 COMMENT ON FUNCTION facteur.old_weeks IS 'The weeks in which something may have to go, oldest first.';
 
-CREATE FUNCTION facteur.week_mark(tables text[]) RETURNS text
+CREATE TABLE facteur.late_writes (
+  day text        NOT NULL CHECK (day ~ '^[0-9]{8}$'),
+  at  timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE facteur.late_writes IS
+  'A row for each row written to a week that is being looked through: what was copied of it may not hold any more.';
+
+CREATE FUNCTION facteur.note_late_write() RETURNS trigger
 LANGUAGE plpgsql AS $$
-DECLARE
-  name text;
-  one  text;
-  mark text := '';
 BEGIN
-  FOREACH name IN ARRAY tables LOOP
-    -- A row's place and the transaction that wrote it: any insert, update or delete changes the sum.
-    EXECUTE format('SELECT concat_ws(''/'', count(*), sum(hashtextextended(ctid::text || xmin::text, 0))) FROM ONLY facteur.%I', name)
-      INTO one;
-    mark := mark || name || ':' || one || ' ';
-  END LOOP;
-  RETURN mark;
+  INSERT INTO facteur.late_writes (day) VALUES (TG_ARGV[0]);
+  RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION facteur.week_mark IS 'The same text if and only if nothing was written to these tables in between. Reads them whole.';
+
+CREATE FUNCTION facteur.parents_with(day text) RETURNS text[]
+LANGUAGE sql STABLE AS $$
+  SELECT array_agg(p.name ORDER BY p.n)
+  FROM unnest(ARRAY['emails', 'attachments', 'outcomes', 'events']) WITH ORDINALITY AS p (name, n)
+  WHERE to_regclass(format('facteur.%I', p.name || '_' || day)) IS NOT NULL
+$$;
+COMMENT ON FUNCTION facteur.parents_with IS 'Those that have a partition of that week, in the order in which everybody locks them.';
+
+CREATE FUNCTION facteur.watch_week(week timestamptz) RETURNS boolean
+LANGUAGE plpgsql SET lock_timeout = '250ms' AS $$
+DECLARE
+  day   text := to_char(week AT TIME ZONE 'UTC', 'YYYYMMDD');
+  parts text[];
+  part  text;
+BEGIN
+  SELECT coalesce(array_agg(p.name || '_' || day ORDER BY p.n), '{}') INTO parts
+  FROM unnest(facteur.parents_with(day)) WITH ORDINALITY AS p (name, n)
+  WHERE NOT EXISTS (SELECT FROM pg_trigger
+                    WHERE tgrelid = to_regclass(format('facteur.%I', p.name || '_' || day)) AND tgname = 'note_late_write');
+  PERFORM facteur.lock_tables(parts, 'SHARE ROW EXCLUSIVE', interval '250 milliseconds');
+  FOREACH part IN ARRAY parts LOOP
+    EXECUTE format('CREATE TRIGGER note_late_write AFTER INSERT OR UPDATE OR DELETE ON facteur.%I
+                    FOR EACH ROW EXECUTE FUNCTION facteur.note_late_write(%L)', part, day);
+  END LOOP;
+  RETURN true;
+EXCEPTION WHEN lock_not_available OR deadlock_detected OR duplicate_object THEN
+  RETURN false;
+END
+$$;
+COMMENT ON FUNCTION facteur.watch_week IS
+  'From its commit on, writes to that old week are noted. Must be committed before prune_week, which copies. False: not now.';
 
 CREATE FUNCTION facteur.prune_week(week timestamptz, keep_sent interval, keep_failed interval) RETURNS text
 LANGUAGE plpgsql SET lock_timeout = '250ms' AS $$
 DECLARE
   low     uuid := facteur.uuid_from(week);
   high    uuid := facteur.uuid_from(week + interval '7 days');
-  day     text := to_char(week AT TIME ZONE 'UTC', 'YYYYMMDD');
+  week_of text := to_char(week AT TIME ZONE 'UTC', 'YYYYMMDD');
   parents text[];
-  parts   text[];
   locks   text[];
-  before  text;
   kept    boolean;
   parent  text;
   did     text := 'busy';
@@ -163,11 +193,7 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock(hashtext('facteur.prune')) THEN
     RETURN 'elsewhere';
   END IF;
-  -- The order in which everybody locks them.
-  SELECT array_agg(p.name ORDER BY p.n), array_agg(p.name || '_' || day ORDER BY p.n)
-  INTO parents, parts
-  FROM unnest(ARRAY['emails', 'attachments', 'outcomes', 'events']) WITH ORDINALITY AS p (name, n)
-  WHERE to_regclass(format('facteur.%I', p.name || '_' || day)) IS NOT NULL;
+  parents := facteur.parents_with(week_of);
   IF parents IS NULL OR week + interval '7 days' > now() - least(keep_sent, keep_failed) THEN
     RETURN 'nothing';
   END IF;
@@ -175,8 +201,15 @@ BEGIN
     RETURN 'live';
   END IF;
 
+  -- From here on whatever is written to this week is noted: by the triggers, which came before this
+  -- transaction, or else it waits for this one's end.
+  IF EXISTS (SELECT FROM unnest(parents) name WHERE NOT EXISTS (
+               SELECT FROM pg_trigger
+               WHERE tgrelid = to_regclass(format('facteur.%I', name || '_' || week_of)) AND tgname = 'note_late_write')) THEN
+    RAISE 'facteur.watch_week must come before facteur.prune_week, in a transaction of its own';
+  END IF;
+  DELETE FROM facteur.late_writes l WHERE l.day = week_of;
   -- Reading and copying, which take as long as they take: nobody is held up.
-  before := facteur.week_mark(parts);
   kept := EXISTS (SELECT FROM facteur.outcomes o WHERE o.email_id >= low AND o.email_id < high
                     AND facteur.is_kept(o.final, o.finished_at, keep_sent, keep_failed));
   IF kept AND NOT EXISTS (
@@ -184,43 +217,38 @@ BEGIN
       AND NOT EXISTS (SELECT FROM facteur.outcomes o WHERE o.email_id = e.id AND o.email_id >= low AND o.email_id < high
                         AND facteur.is_kept(o.final, o.finished_at, keep_sent, keep_failed))
   ) THEN
-    INSERT INTO facteur.upkeep (task) VALUES ('week ' || day) ON CONFLICT (task) DO UPDATE SET last_run = now();
+    INSERT INTO facteur.upkeep (task) VALUES ('week ' || week_of) ON CONFLICT (task) DO UPDATE SET last_run = now();
     RETURN 'nothing';
   END IF;
   IF kept THEN
     FOREACH parent IN ARRAY parents LOOP
-      PERFORM facteur.make_table(parent || '_' || day || '_new', parent, low, high);
+      PERFORM facteur.make_table(parent || '_' || week_of || '_new', parent, low, high);
       EXECUTE format(
         'INSERT INTO facteur.%1$I SELECT * FROM facteur.%2$I t WHERE t.%3$I >= $1 AND t.%3$I < $2 AND EXISTS (
            SELECT FROM facteur.outcomes o WHERE o.email_id = t.%3$I AND o.email_id >= $1 AND o.email_id < $2
              AND facteur.is_kept(o.final, o.finished_at, $3, $4))',
-        parent || '_' || day || '_new', parent, CASE parent WHEN 'emails' THEN 'id' ELSE 'email_id' END)
+        parent || '_' || week_of || '_new', parent, CASE parent WHEN 'emails' THEN 'id' ELSE 'email_id' END)
       USING low, high, keep_sent, keep_failed;
     END LOOP;
   END IF;
 
   SELECT array_agg(l.name ORDER BY p.n, l.n) INTO locks
   FROM unnest(parents) WITH ORDINALITY AS p (name, n),
-       unnest(ARRAY[p.name, p.name || '_other', p.name || '_' || day]) WITH ORDINALITY AS l (name, n);
+       unnest(ARRAY[p.name, p.name || '_other', p.name || '_' || week_of]) WITH ORDINALITY AS l (name, n);
   FOR attempt IN 1 .. 5 LOOP
     BEGIN
-      -- From here on nobody writes to this week; whoever reads it, or writes elsewhere, goes on.
-      PERFORM facteur.lock_tables(parts, 'SHARE', interval '2 seconds');
-      IF facteur.week_mark(parts) <> before THEN
-        did := 'changed';
-        EXIT;
-      END IF;
       -- From here on everybody waits: nothing below depends on how much there is.
       PERFORM facteur.lock_tables(locks, 'ACCESS EXCLUSIVE', interval '250 milliseconds');
-      IF EXISTS (SELECT FROM facteur.deliveries WHERE email_id >= low AND email_id < high) THEN
+      IF EXISTS (SELECT FROM facteur.late_writes l WHERE l.day = week_of)
+         OR EXISTS (SELECT FROM facteur.deliveries WHERE email_id >= low AND email_id < high) THEN
         did := 'changed';
         EXIT;
       END IF;
       FOREACH parent IN ARRAY parents LOOP
-        EXECUTE format('DROP TABLE facteur.%I', parent || '_' || day);
+        EXECUTE format('DROP TABLE facteur.%I', parent || '_' || week_of);
         IF kept THEN
-          EXECUTE format('ALTER TABLE facteur.%I RENAME TO %I', parent || '_' || day || '_new', parent || '_' || day);
-          PERFORM facteur.attach_table(parent || '_' || day, parent, low, high);
+          EXECUTE format('ALTER TABLE facteur.%I RENAME TO %I', parent || '_' || week_of || '_new', parent || '_' || week_of);
+          PERFORM facteur.attach_table(parent || '_' || week_of, parent, low, high);
         END IF;
       END LOOP;
       did := CASE WHEN kept THEN 'compacted' ELSE 'dropped' END;
@@ -232,12 +260,12 @@ BEGIN
   END LOOP;
 
   IF did = 'compacted' THEN
-    INSERT INTO facteur.upkeep (task) VALUES ('week ' || day) ON CONFLICT (task) DO UPDATE SET last_run = now();
+    INSERT INTO facteur.upkeep (task) VALUES ('week ' || week_of) ON CONFLICT (task) DO UPDATE SET last_run = now();
   ELSIF did = 'dropped' THEN
-    DELETE FROM facteur.upkeep WHERE task = 'week ' || day;
+    DELETE FROM facteur.upkeep WHERE task = 'week ' || week_of;
   ELSIF kept THEN
     FOREACH parent IN ARRAY parents LOOP
-      EXECUTE format('DROP TABLE facteur.%I', parent || '_' || day || '_new');
+      EXECUTE format('DROP TABLE facteur.%I', parent || '_' || week_of || '_new');
     END LOOP;
   END IF;
   RETURN did;

@@ -182,6 +182,11 @@ async fn prune_week(
     week: OffsetDateTime,
     keep: &Keep,
 ) -> Result<String, sqlx::Error> {
+    // Committed by itself, so that whatever is written while this copies is noted.
+    let watched = sqlx::query_scalar!(r#"SELECT facteur.watch_week($1) AS "watched!""#, week);
+    if !watched.fetch_one(&mut *own).await? {
+        return Ok("busy".to_owned());
+    }
     // Whatever the role's default: each statement must see what was committed before it.
     let mut transaction = own.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
     // A role's limit is meant for requests; this may copy for minutes.
