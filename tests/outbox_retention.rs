@@ -314,6 +314,32 @@ async fn a_worker_that_runs_prunes() {
     assert_eq!(tables(&t, OLD).await, 0);
 }
 
+#[tokio::test]
+async fn one_weeks_trouble_is_no_others() {
+    let t = TestOutbox::new().await;
+    let first = ended(&t, Final::Sent, OLDEST).await;
+    let second = ended(&t, Final::Sent, OLD).await;
+    // Somebody's view upon a partition keeps it from being dropped.
+    t.execute(&format!("CREATE VIEW watched AS SELECT id FROM facteur.emails_{}", day(&t, OLDEST).await))
+        .await;
+    let pruned = t.outbox.prune(&KEEP).await.unwrap();
+    assert_eq!(pruned, Pruned { weeks_dropped: 1, weeks_put_off: 1, ..Pruned::default() });
+    assert_eq!((rows(&t, first).await, rows(&t, second).await), ([1, 2, 1, 2], [0; 4]));
+    t.execute("DROP VIEW watched").await;
+    assert_eq!(t.outbox.prune(&KEEP).await.unwrap().weeks_dropped, 1);
+}
+
+#[tokio::test]
+async fn a_copy_that_needs_the_watch_refuses_without_it() {
+    let t = TestOutbox::new().await;
+    ended(&t, Final::Sent, OLD).await;
+    let week =
+        format!("SELECT facteur.prune_week(({}) AT TIME ZONE 'UTC', '30 days', '90 days')", monday(OLD));
+    let error = sqlx::query(sqlx::AssertSqlSafe(week)).execute(&t.pool).await.unwrap_err();
+    assert!(error.to_string().contains("facteur.watch_week must come before"), "{error}");
+    assert_eq!(tables(&t, OLD).await, 4);
+}
+
 /// What an administrator's retry does: the outcome's row leaves, a live one is there.
 const RETRY: &str = "WITH gone AS (DELETE FROM facteur.outcomes WHERE email_id = $1 RETURNING *)
     INSERT INTO facteur.deliveries (email_id, position, recipient, expires_at)

@@ -73,7 +73,8 @@ impl Outbox {
     /// Lets go of everything that was kept long enough: whole weeks, idempotency keys after 24 hours.
     ///
     /// Any process may do it at any time: each week is one's at a time, and the others leave at once.
-    /// Enqueuers and workers are held up for less than a second, however much there is.
+    /// Enqueuers and workers are held up for less than a second, however much there is
+    /// (`tests/outbox_retention.rs::nobody_waits_long_while_weeks_are_made_dropped_and_compacted`).
     ///
     /// # Errors
     /// The database cannot be reached. What was done stays done; a week is dropped or compacted as a
