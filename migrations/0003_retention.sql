@@ -239,7 +239,7 @@ BEGIN
   FOR attempt IN 1 .. 5 LOOP
     BEGIN
       -- From here on everybody waits: nothing below depends on how much there is.
-      PERFORM facteur.lock_tables(locks, 'ACCESS EXCLUSIVE', interval '250 milliseconds');
+      PERFORM facteur.lock_tables(locks, 'ACCESS EXCLUSIVE', interval '150 milliseconds');
       IF EXISTS (SELECT FROM facteur.late_writes l WHERE l.day = week_of)
          OR EXISTS (SELECT FROM facteur.deliveries WHERE email_id >= low AND email_id < high) THEN
         did := 'changed';

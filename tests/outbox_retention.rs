@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use facteur::delivery::{Shutdown, Worker};
-use facteur::outbox::{Action, Final, Pruned, Settlement};
+use facteur::outbox::{Action, ClaimedDelivery, Final, Pruned, SessionId, Settlement};
 use facteur::settings::{Keep, Settings, Variables};
 use facteur::transport::{Transport, smtp::SmtpTransport};
-use facteur::{Attachment, EmailId, Outbox};
+use facteur::{Attachment, EmailId, Outbox, OutboxError};
 use sqlx::{Connection, PgPool};
-use support::outbox::{KEEP, TestOutbox, email_to, pace};
+use support::outbox::{KEEP, LEASE, TestOutbox, email_to, pace};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -39,20 +41,21 @@ async fn ended(t: &TestOutbox, state: Final, weeks_ago: i64) -> EmailId {
     let id = t.enqueue(email).await;
     let session = t.session().await;
     let claimed = t.claim(session).await;
-    let batch: Vec<_> = claimed
-        .iter()
-        .map(|delivery| Settlement {
-            id: delivery.id,
-            token: delivery.token,
-            action: Action::Finish(state, "for the test"),
-            transport: None,
-            stage: None,
-            code: None,
-            detail: None,
-        })
-        .collect();
+    let batch: Vec<_> = claimed.iter().map(|delivery| finished(delivery, state)).collect();
     t.outbox.settle(session, &batch).await.unwrap();
     aged(t, id, weeks_ago).await
+}
+
+fn finished(delivery: &ClaimedDelivery, state: Final) -> Settlement {
+    Settlement {
+        id: delivery.id,
+        token: delivery.token,
+        action: Action::Finish(state, "for the test"),
+        transport: None,
+        stage: None,
+        code: None,
+        detail: None,
+    }
 }
 
 /// Moves the rows of an e-mail, not time: its new id.
@@ -403,7 +406,8 @@ async fn traffic_that_holds_its_locks_is_given_way_to() {
         longest = longest.max(begun.elapsed());
     }
     eprintln!("behind a transaction that stayed open, an enqueuer waited {longest:?} at most");
-    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    // 150 ms and what the machine takes: without the short patience it would be as long as the transaction.
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
     assert_eq!(pruning.await.unwrap(), Pruned { weeks_put_off: 1, ..Pruned::default() });
     application.commit().await.unwrap();
     assert_eq!(t.outbox.prune(&KEEP).await.unwrap().weeks_dropped, 1);
@@ -426,86 +430,92 @@ async fn fill(t: &TestOutbox, weeks_ago: i64, mails: u32, failed: bool) {
     .await;
 }
 
+/// The longest that one statement took.
+#[derive(Default)]
+struct Longest(Duration);
+
+impl Longest {
+    async fn of<T>(&mut self, statement: impl Future<Output = Result<T, OutboxError>>) -> T {
+        let begun = Instant::now();
+        let result = statement.await.unwrap();
+        self.0 = self.0.max(begun.elapsed());
+        result
+    }
+
+    /// One mail comes in.
+    async fn enqueue(&mut self, outbox: &Outbox) {
+        self.of(outbox.enqueue(&email_to("ada@x.test").build().unwrap())).await;
+    }
+
+    /// A worker's round: claims, reads, settles.
+    async fn work(&mut self, outbox: &Outbox, session: SessionId) {
+        let claimed = self.of(outbox.claim(session, 20, LEASE, 0)).await;
+        let ids: Vec<_> = claimed.iter().map(|delivery| delivery.id.email).collect();
+        let payloads = self.of(outbox.load(&ids)).await;
+        assert_eq!(payloads.len(), ids.len(), "each claimed mail is there");
+        let batch: Vec<_> = claimed.iter().map(|delivery| finished(delivery, Final::Sent)).collect();
+        assert_eq!(self.of(outbox.settle(session, &batch)).await, []);
+    }
+}
+
+/// Two enqueuers and a worker until `done`: the longest that a statement took before `ready`, and after.
+async fn traffic(t: &TestOutbox, ready: &Arc<Barrier>, done: &CancellationToken) -> JoinSet<[Duration; 2]> {
+    let mut clients = JoinSet::new();
+    for client in 0..3 {
+        let outbox = Outbox::new(PgPool::connect(t.url()).await.unwrap());
+        let (session, ready, done) = (t.session().await, Arc::clone(ready), done.clone());
+        clients.spawn(async move {
+            let mut longest = [Longest::default(), Longest::default()];
+            let mut rounds = 0;
+            while !done.is_cancelled() {
+                let measured = &mut longest[usize::from(rounds >= 50)];
+                if client == 0 {
+                    measured.work(&outbox, session).await;
+                } else {
+                    measured.enqueue(&outbox).await;
+                }
+                rounds += 1;
+                if rounds == 50 {
+                    ready.wait().await;
+                }
+            }
+            longest.map(|longest| longest.0)
+        });
+    }
+    clients
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_long_while_weeks_are_made_dropped_and_compacted() {
     let t = TestOutbox::new().await;
     fill(&t, OLD, 20_000, true).await;
     fill(&t, OLD + 1, 20_000, false).await;
-    t.execute("SELECT facteur.make_week('epoch')").await;
-    let done = CancellationToken::new();
-    let mut traffic = Vec::new();
-    for client in 0..3 {
-        let (outbox, done) = (Outbox::new(PgPool::connect(t.url()).await.unwrap()), done.clone());
-        let session = t.session().await;
-        traffic.push(tokio::spawn(async move {
-            let (mut longest, mut mails) = (Duration::ZERO, 0);
-            while !done.is_cancelled() {
-                let begun = Instant::now();
-                if client == 0 {
-                    // A worker: claims, reads, settles.
-                    let claimed = outbox.claim(session, 20, support::outbox::LEASE, 0).await.unwrap();
-                    let ids: Vec<_> = claimed.iter().map(|delivery| delivery.id.email).collect();
-                    assert_eq!(
-                        outbox.load(&ids).await.unwrap().len(),
-                        ids.len(),
-                        "each claimed mail is there"
-                    );
-                    let batch: Vec<_> = claimed
-                        .iter()
-                        .map(|d| Settlement {
-                            id: d.id,
-                            token: d.token,
-                            action: Action::Finish(Final::Sent, "accepted"),
-                            transport: None,
-                            stage: None,
-                            code: None,
-                            detail: None,
-                        })
-                        .collect();
-                    assert_eq!(outbox.settle(session, &batch).await.unwrap(), []);
-                } else {
-                    outbox.enqueue(&email_to("ada@x.test").build().unwrap()).await.unwrap();
-                    mails += 1;
-                }
-                longest = longest.max(begun.elapsed());
-            }
-            (longest, mails)
-        }));
-    }
+    let (ready, done) = (Arc::new(Barrier::new(4)), CancellationToken::new());
+    let clients = traffic(&t, &ready, &done).await;
+    ready.wait().await;
     let begun = Instant::now();
     // Under traffic it may give way; it gets there.
     let mut all = Pruned::default();
-    for _ in 0..20 {
+    while (all.weeks_dropped, all.weeks_compacted) != (1, 1) {
         let pruned = t.outbox.prune(&KEEP).await.unwrap();
         all.weeks_dropped += pruned.weeks_dropped;
         all.weeks_compacted += pruned.weeks_compacted;
-        if pruned.weeks_put_off == 0 {
-            break;
-        }
+        all.weeks_put_off += pruned.weeks_put_off;
+        assert!(all.weeks_put_off < 20, "{all:?}");
     }
-    let took = begun.elapsed();
     for weeks_ahead in 5..10 {
         let made = format!("SELECT facteur.ensure_partitions({weeks_ahead})::bigint");
         assert_eq!(t.number(&made).await, 4);
     }
+    let took = begun.elapsed();
     done.cancel();
-    let mut longest = Vec::new();
-    let mut mails = 0;
-    for client in traffic {
-        let (waited, enqueued) = client.await.unwrap();
-        longest.push(waited);
-        mails += enqueued;
-    }
-    eprintln!(
-        "2 weeks dropped and 1 compacted of 20,000 mails each in {took:?}; meanwhile {mails} mails were enqueued"
-    );
-    eprintln!(
-        "the longest wait: a worker's round {:?}, an enqueue {:?}",
-        longest[0],
-        longest[1..].iter().max().unwrap()
-    );
-    assert_eq!((all.weeks_dropped, all.weeks_compacted), (2, 1));
-    assert!(longest.iter().all(|longest| *longest < Duration::from_secs(1)), "{longest:?}");
+    let longest = clients.join_all().await;
+    let before = longest.iter().map(|longest| longest[0]).max().unwrap();
+    let meanwhile = longest.iter().map(|longest| longest[1]).max().unwrap();
+    eprintln!("a week dropped and one compacted, of 20,000 mails each, and five made in {took:?}");
+    eprintln!("the longest wait of an enqueuer or a worker: {before:?} before, {meanwhile:?} meanwhile");
+    // A slow machine is slow before, too.
+    assert!(meanwhile.saturating_sub(before) < Duration::from_secs(1));
     assert_eq!(t.number(&format!("SELECT count(*) FROM facteur.emails_{}", day(&t, OLD).await)).await, 200);
 }
 
