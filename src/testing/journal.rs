@@ -27,20 +27,28 @@ struct State {
 pub(super) struct Open {
     journal: Arc<Journal>,
     pub(super) connection: usize,
+    /// False: there are too many.
+    pub(super) admitted: bool,
 }
 
 impl Journal {
-    pub(super) fn open(self: &Arc<Self>) -> Open {
-        let connection = self.write(|state| {
+    /// A connection begins; it is admitted when there are fewer than `most`.
+    pub(super) fn open(self: &Arc<Self>, most: Option<usize>) -> Open {
+        let (connection, admitted) = self.write(|state| {
             let counters = &mut state.counters;
+            let admitted = most.is_none_or(|most| counters.open < most);
             counters.opened += 1;
-            counters.open += 1;
-            counters.most_open = counters.most_open.max(counters.open);
+            if admitted {
+                counters.open += 1;
+                counters.most_open = counters.most_open.max(counters.open);
+            } else {
+                counters.turned_away += 1;
+            }
             let connection = counters.opened;
             state.conversations.push(Conversation { connection, ..Conversation::default() });
-            connection
+            (connection, admitted)
         });
-        Open { journal: Arc::clone(self), connection }
+        Open { journal: Arc::clone(self), connection, admitted }
     }
 
     pub(super) fn heard(&self, connection: usize, speaker: Speaker, encrypted: bool, bytes: &[u8]) {
@@ -107,7 +115,7 @@ impl Journal {
 impl Drop for Open {
     fn drop(&mut self) {
         self.journal.write(|state| {
-            state.counters.open -= 1;
+            state.counters.open -= usize::from(self.admitted);
             state.conversations[self.connection - 1].over = true;
         });
     }
