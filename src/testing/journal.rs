@@ -75,6 +75,7 @@ impl Journal {
             let mut numbered = rules.iter().enumerate();
             let (n, rule) = numbered.find(|(n, rule)| rule.fits(stage, moment, state.shown[*n]))?;
             state.shown[n] += 1;
+            state.counters.faults += 1;
             Some(rule)
         })
     }

@@ -39,6 +39,8 @@ pub struct Counters {
     pub turned_away: usize,
     /// MAIL commands.
     pub mails: usize,
+    /// Times that a fault of the script has shown.
+    pub faults: usize,
 }
 
 impl SmtpServer {

@@ -13,13 +13,19 @@ mod database;
 mod kills;
 mod paper;
 mod process;
+mod smtp_matrix;
+#[path = "../transport/mod.rs"]
+mod transport;
 
 use std::process::ExitCode;
 
 use case::{Case, Scale, case};
 
 /// Every case, in the order of their numbers.
-const CASES: &[Case] = &[case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01)];
+const CASES: &[Case] = &[
+    case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01),
+    case!("R06", "every fault at every stage of SMTP", 200 s, smtp_matrix::r06),
+];
 
 struct Arguments {
     scale: Scale,
