@@ -13,7 +13,10 @@ mod database;
 mod kills;
 mod paper;
 mod process;
+mod smtp_desync;
+mod smtp_lost_reply;
 mod smtp_matrix;
+mod smtp_worker;
 #[path = "../transport/mod.rs"]
 mod transport;
 
@@ -25,6 +28,8 @@ use case::{Case, Scale, case};
 const CASES: &[Case] = &[
     case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01),
     case!("R06", "every fault at every stage of SMTP", 200 s, smtp_matrix::r06),
+    case!("R07", "sends that are dropped half-way", 100 s, smtp_desync::r07),
+    case!("R08", "the server takes the mail and its answer is lost", 60 s, smtp_lost_reply::r08),
 ];
 
 struct Arguments {
