@@ -17,6 +17,10 @@ use crate::transport::deadlines;
 /// No copy may follow sooner.
 const PATIENCE: i64 = 300;
 
+/// From the moment at which it was written down that nobody can know, to the second.
+const SOONEST: &str = "SELECT coalesce(extract(epoch FROM min(d.run_at - e.at)), 0)::bigint
+    FROM facteur.deliveries d JOIN facteur.events e USING (email_id) WHERE e.kind = 'unknown'";
+
 /// What became of the mails of one run, all of which lost their first answer.
 #[derive(Default)]
 struct Run {
@@ -62,9 +66,8 @@ async fn run(mails: usize, fault: Fault, on_unknown: OnUnknown) -> Run {
     let worker = worker(&database, &server.relay(), short);
     database.enqueue_each(mails, |email| email.on_unknown(on_unknown)).await;
     let attempts = worker.drain().await.unwrap();
-    let soonest =
-        "SELECT coalesce(extract(epoch FROM min(run_at) - now()), 0)::bigint FROM facteur.deliveries";
-    let mut run = Run { mails, soonest: database.number(soonest).await + 1, ..Run::default() };
+    let soonest = database.number(SOONEST).await;
+    let mut run = Run { mails, soonest, ..Run::default() };
     run.too_early = attempts - mails + ticked(worker.tick().await.unwrap());
     // The row moves, and time does not.
     database.execute("UPDATE facteur.deliveries SET run_at = now() WHERE state = 'queued'").await;
