@@ -13,7 +13,9 @@ mod database;
 mod kills;
 mod paper;
 mod process;
+mod smtp_closed_idle;
 mod smtp_desync;
+mod smtp_half_open;
 mod smtp_lost_reply;
 mod smtp_matrix;
 mod smtp_worker;
@@ -30,6 +32,8 @@ const CASES: &[Case] = &[
     case!("R06", "every fault at every stage of SMTP", 200 s, smtp_matrix::r06),
     case!("R07", "sends that are dropped half-way", 100 s, smtp_desync::r07),
     case!("R08", "the server takes the mail and its answer is lost", 60 s, smtp_lost_reply::r08),
+    case!("R10", "a path that dies without a word", 100 s, smtp_half_open::r10),
+    case!("R11", "servers that close connections between two mails", 100 s, smtp_closed_idle::r11),
 ];
 
 struct Arguments {
