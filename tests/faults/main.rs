@@ -14,10 +14,12 @@ mod kills;
 mod paper;
 mod process;
 mod smtp_closed_idle;
+mod smtp_crowd;
 mod smtp_desync;
 mod smtp_half_open;
 mod smtp_lost_reply;
 mod smtp_matrix;
+mod smtp_refusals;
 mod smtp_worker;
 #[path = "../transport/mod.rs"]
 mod transport;
@@ -34,6 +36,8 @@ const CASES: &[Case] = &[
     case!("R08", "the server takes the mail and its answer is lost", 60 s, smtp_lost_reply::r08),
     case!("R10", "a path that dies without a word", 100 s, smtp_half_open::r10),
     case!("R11", "servers that close connections between two mails", 100 s, smtp_closed_idle::r11),
+    case!("R30", "dead recipients, one after the other", 100 s, smtp_refusals::r30),
+    case!("R31", "a provider that allows four connections", 100 s, smtp_crowd::r31),
 ];
 
 struct Arguments {
