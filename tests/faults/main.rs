@@ -20,6 +20,7 @@ mod smtp_half_open;
 mod smtp_lost_reply;
 mod smtp_matrix;
 mod smtp_refusals;
+mod smtp_slow_and_long;
 mod smtp_worker;
 #[path = "../transport/mod.rs"]
 mod transport;
@@ -34,6 +35,7 @@ const CASES: &[Case] = &[
     case!("R06", "every fault at every stage of SMTP", 200 s, smtp_matrix::r06),
     case!("R07", "sends that are dropped half-way", 100 s, smtp_desync::r07),
     case!("R08", "the server takes the mail and its answer is lost", 60 s, smtp_lost_reply::r08),
+    case!("R09", "replies a byte at a time, and without end", 60 s, smtp_slow_and_long::r09),
     case!("R10", "a path that dies without a word", 100 s, smtp_half_open::r10),
     case!("R11", "servers that close connections between two mails", 100 s, smtp_closed_idle::r11),
     case!("R30", "dead recipients, one after the other", 100 s, smtp_refusals::r30),
