@@ -127,7 +127,7 @@ async fn talk(mut stream: TcpStream, last: usize, bytes: usize) -> std::io::Resu
     const PIECE: [u8; 16_384] = [b'x'; 16_384];
     for (_, code) in &STAGES[..last] {
         stream.write_all(format!("{code} go on\r\n").as_bytes()).await?;
-        hear(&mut stream, if *code == 354 { b".\r\n" } else { b"\r\n" }).await?;
+        hear(&mut stream, if *code == 354 { b"\r\n.\r\n" } else { b"\r\n" }).await?;
     }
     stream.write_all(format!("{} ", STAGES[last].1).as_bytes()).await?;
     for _ in 0..bytes / PIECE.len() {
