@@ -17,18 +17,21 @@ use crate::transport::{FROM, MESSAGE, OpenGate, deadlines};
 const DEADLINE: Duration = Duration::from_secs(1);
 /// Of all other stages.
 const LONG: Duration = Duration::from_secs(30);
-/// A connection that idled for so long is asked first.
-const DOUBTED: Duration = Duration::from_millis(5_100);
 const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) async fn r10(scale: Scale) -> Figures {
     let database = [Database::new().await, Database::new().await];
     // Each time the others are too long to be the one that notices.
-    let noop = Deadlines { noop: scale.pick(DEADLINE, Deadlines::default().noop), ..deadlines(LONG) };
+    let Deadlines { noop, doubted, .. } = Deadlines::default();
+    let noop = Deadlines {
+        noop: scale.pick(DEADLINE, noop),
+        doubted: scale.pick(Duration::from_millis(100), doubted),
+        ..deadlines(LONG)
+    };
     let command = Deadlines { command: DEADLINE, ..deadlines(LONG) };
     let (body, idle, in_use) = tokio::join!(
         mid_body(),
-        vanished(&database[0], noop, DOUBTED),
+        vanished(&database[0], noop, noop.doubted + Duration::from_millis(100)),
         vanished(&database[1], command, Duration::ZERO),
     );
     let mut figures = Figures::new();
