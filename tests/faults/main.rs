@@ -13,6 +13,7 @@ mod database;
 mod kills;
 mod paper;
 mod process;
+mod smtp_cell;
 mod smtp_closed_idle;
 mod smtp_crowd;
 mod smtp_desync;
