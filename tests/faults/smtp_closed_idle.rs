@@ -7,7 +7,7 @@ use facteur::testing::{Fault, Script, SmtpServer, Stage};
 
 use crate::case::{Figures, Scale};
 use crate::database::Database;
-use crate::smtp_worker::{burnt_attempts, worker};
+use crate::smtp_worker::{burnt_attempts, emptied, worker};
 use crate::transport::deadlines;
 
 /// Mails that a server takes on one connection.
@@ -60,9 +60,9 @@ pub(crate) async fn r11(scale: Scale) -> Figures {
         },
     ];
     let mut figures = Figures::new();
+    let database = Database::new().await;
     for habit in habits {
-        let database = Database::new().await;
-        kept(&habit, &database, &mut figures).await;
+        kept(&habit, emptied(&database).await, &mut figures).await;
     }
     figures
 }

@@ -8,7 +8,7 @@ use facteur::testing::{Counters, Fault, Script, SmtpServer, Stage};
 use crate::account::Account;
 use crate::case::{Figures, Scale};
 use crate::database::Database;
-use crate::smtp_worker::{burnt_attempts, worker};
+use crate::smtp_worker::{burnt_attempts, emptied, worker};
 use crate::transport::deadlines;
 
 const ALLOWED: usize = 4;
@@ -24,7 +24,9 @@ struct Run {
 
 pub(crate) async fn r31(scale: Scale) -> Figures {
     let mails = scale.pick(200, 2_000);
-    let (kept, beyond) = (run(mails, ALLOWED).await, run(mails, 2 * ALLOWED).await);
+    let database = Database::new().await;
+    let kept = run(emptied(&database).await, mails, ALLOWED).await;
+    let beyond = run(emptied(&database).await, mails, 2 * ALLOWED).await;
     let mut figures = Figures::new();
     figures
         .at_most("most_open", kept.counters.most_open, ALLOWED)
@@ -45,13 +47,12 @@ pub(crate) async fn r31(scale: Scale) -> Figures {
     figures
 }
 
-async fn run(mails: usize, connections: usize) -> Run {
-    let database = Database::new().await;
+async fn run(database: &Database, mails: usize, connections: usize) -> Run {
     let script =
         Script::new().most_connections(ALLOWED).at(Stage::EndOfData, Fault::delay(Duration::from_millis(5)));
     let server = SmtpServer::start(script).await.unwrap();
     let relay = Relay { max_connections: connections, ..server.relay() };
-    let worker = worker(&database, &relay, deadlines(Duration::from_secs(10)));
+    let worker = worker(database, &relay, deadlines(Duration::from_secs(10)));
     database.enqueue(mails).await;
     let mut rounds = 0;
     while worker.drain().await.unwrap() > 0 {
@@ -60,6 +61,6 @@ async fn run(mails: usize, connections: usize) -> Run {
         // The rows move, and time does not.
         database.execute("UPDATE facteur.deliveries SET run_at = now() WHERE state = 'queued'").await;
     }
-    let (counters, account) = (server.counters(), Account::of(&database, &server.accepted()).await);
-    Run { counters, burnt: burnt_attempts(&database).await, rounds, account }
+    let (counters, account) = (server.counters(), Account::of(database, &server.accepted()).await);
+    Run { counters, burnt: burnt_attempts(database).await, rounds, account }
 }

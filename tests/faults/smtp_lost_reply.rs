@@ -11,7 +11,7 @@ use facteur::transport::smtp::Deadlines;
 use crate::account::Account;
 use crate::case::{Figures, Scale};
 use crate::database::Database;
-use crate::smtp_worker::worker;
+use crate::smtp_worker::{emptied, worker};
 use crate::transport::deadlines;
 
 /// No copy may follow sooner.
@@ -38,10 +38,11 @@ struct Run {
 
 pub(crate) async fn r08(scale: Scale) -> Figures {
     let mails = scale.pick(8, 50);
+    let database = Database::new().await;
     let mut figures = Figures::new();
     for (name, fault) in [("silent", Fault::stall()), ("reset", Fault::reset())] {
-        let retried = run(mails, fault.clone(), OnUnknown::Retry).await;
-        let held = run(mails, fault, OnUnknown::Hold).await;
+        let retried = run(emptied(&database).await, mails, fault.clone(), OnUnknown::Retry).await;
+        let held = run(emptied(&database).await, mails, fault, OnUnknown::Hold).await;
         figures
             .at_least(&format!("{name}_not_before_s"), retried.soonest, PATIENCE)
             .exactly(&format!("{name}_too_early"), retried.too_early + held.too_early, 0)
@@ -58,12 +59,11 @@ pub(crate) async fn r08(scale: Scale) -> Figures {
     figures
 }
 
-async fn run(mails: usize, fault: Fault, on_unknown: OnUnknown) -> Run {
-    let database = Database::new().await;
+async fn run(database: &Database, mails: usize, fault: Fault, on_unknown: OnUnknown) -> Run {
     let script = Script::new().at(Stage::EndOfData, fault.accepting()).times(mails);
     let server = SmtpServer::start(script).await.unwrap();
     let short = Deadlines { end_of_data: Duration::from_millis(300), ..deadlines(Duration::from_secs(10)) };
-    let worker = worker(&database, &server.relay(), short);
+    let worker = worker(database, &server.relay(), short);
     database.enqueue_each(mails, |email| email.on_unknown(on_unknown)).await;
     let attempts = worker.drain().await.unwrap();
     let soonest = database.number(SOONEST).await;
@@ -77,7 +77,7 @@ async fn run(mails: usize, fault: Fault, on_unknown: OnUnknown) -> Run {
     let taken = server.accepted();
     run.copies = taken.len() - mails;
     run.identical = pairs(&taken).values().filter(|copies| same(copies)).count();
-    run.account = Some(Account::of(&database, &taken).await);
+    run.account = Some(Account::of(database, &taken).await);
     run
 }
 

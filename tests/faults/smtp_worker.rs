@@ -25,6 +25,12 @@ pub(crate) fn worker(database: &Database, relay: &Relay, deadlines: Deadlines) -
     Arc::new(Worker::new(database.outbox.clone(), Transport::Smtp(way), pace, "faults"))
 }
 
+/// The same database with nothing in it: sooner there than a new one.
+pub(crate) async fn emptied(database: &Database) -> &Database {
+    database.execute("TRUNCATE facteur.emails, facteur.deliveries, facteur.outcomes, facteur.events").await;
+    database
+}
+
 /// Attempts that were counted beyond the one that each mail needs.
 pub(crate) async fn burnt_attempts(database: &Database) -> i64 {
     let sql = "SELECT coalesce(sum(attempts - 1), 0)::bigint FROM facteur.outcomes";

@@ -101,3 +101,23 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slot_is_spared_for_a_minute_and_never_the_last_one() {
+        let pool = Pool::new(2, Duration::ZERO);
+        let slot = pool.slot().await;
+        assert!(!pool.spare(&slot), "there is nobody else to wait for");
+        let other = pool.count();
+        assert!(pool.spare(&slot));
+        drop((slot, other));
+        pool.end_sparing();
+        assert_eq!(pool.slots.available_permits(), 1);
+        pool.spared.lock().unwrap()[0].0 -= SPARED_FOR;
+        pool.end_sparing();
+        assert_eq!(pool.slots.available_permits(), 2);
+    }
+}
