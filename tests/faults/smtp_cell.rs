@@ -28,6 +28,7 @@ pub(crate) struct Cell {
     pub(crate) stage: Stage,
     pub(crate) fault: &'static str,
     pub(crate) outcome: &'static str,
+    /// From the fault to the outcome.
     pub(crate) took: Duration,
     /// The next mail, a good one.
     pub(crate) next: &'static str,
@@ -62,9 +63,17 @@ pub(crate) async fn cell(stage: Stage, fault: &'static str, tls: Tls) -> Cell {
         assert_eq!(name(&send(&way, "ada@example.test").await), "sent");
     }
     let begun = Instant::now();
-    let sending = way.send(Parcel { from: FROM, to: "ada@example.test", message: &message }, &OpenGate);
-    let outcome = timeout(Duration::from_secs(20), sending).await.as_ref().map_or("never", name);
-    let took = begun.elapsed();
+    let sending = async {
+        let sending = way.send(Parcel { from: FROM, to: "ada@example.test", message: &message }, &OpenGate);
+        (timeout(Duration::from_secs(20), sending).await, Instant::now())
+    };
+    let striking = async {
+        server.wait_until(|server| server.counters().faults > 0).await;
+        Instant::now()
+    };
+    let ((outcome, ended), struck) = tokio::join!(sending, striking);
+    let outcome = outcome.as_ref().map_or("never", name);
+    let took = ended.saturating_duration_since(struck.max(begun));
     let next = timeout(Duration::from_secs(5), send(&way, "bob@example.test")).await;
     let next = next.as_ref().map_or("never", name);
     drop(way);
