@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use facteur::email::EmailBuilder;
 use facteur::outbox::SessionId;
+use facteur::settings::Keep;
 use facteur::{Email, EmailId, Outbox};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
@@ -123,6 +124,9 @@ impl Database {
         self.until("SELECT count(*) FROM facteur.deliveries WHERE state <> 'unknown'", 0, patience).await
     }
 }
+
+/// Longer than any case.
+pub(crate) const KEEP: Keep = Keep { sent: Duration::from_secs(86_400), failed: Duration::from_secs(86_400) };
 
 /// The plainest e-mail to somebody.
 pub(crate) fn email_to(to: &str) -> EmailBuilder {

@@ -115,7 +115,7 @@ fn unhurried() -> settings::Worker {
         heartbeat: Duration::from_secs(10),
         session_expiry: Duration::from_secs(60),
         grace: Duration::from_secs(10),
-        keep: settings::Keep { sent: Duration::from_secs(86_400), failed: Duration::from_secs(86_400) },
+        keep: crate::database::KEEP,
     }
 }
 
