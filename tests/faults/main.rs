@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "the figures are this program's answer")]
 
 mod account;
+mod backlog;
 mod case;
 mod cluster;
 mod crashes;
@@ -16,6 +17,7 @@ mod frozen;
 mod idle;
 mod kills;
 mod paper;
+mod priorities;
 mod process;
 mod smtp_cell;
 mod smtp_closed_idle;
@@ -51,6 +53,9 @@ const CASES: &[Case] = &[
     case!("R14", "a worker frozen past its session, before and behind the dot", 420 s, frozen::r14),
     case!("R15", "a lease shorter than the server's answer", 120 s, frozen::r15),
     case!("R23", "a mail that kills its worker, one that breaks its renderer", 120 s, crashes::r23),
+    case!("R24", "a queue of a million", 400 s, backlog::r24),
+    case!("R25", "a snapshot held open over a long queue", 500 s, backlog::r25),
+    case!("R27", "a flood of urgent mail", 180 s, priorities::r27),
     case!("R30", "dead recipients, one after the other", 100 s, smtp_refusals::r30),
     case!("R31", "a provider that allows four connections", 100 s, smtp_crowd::r31),
     case!("R37", "an empty queue", 120 s, idle::r37),

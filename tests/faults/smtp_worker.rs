@@ -28,7 +28,7 @@ pub(crate) fn worker(database: &Database, relay: &Relay, deadlines: Deadlines) -
 
 /// The same database with nothing in it: sooner there than a new one.
 pub(crate) async fn emptied(database: &Database) -> &Database {
-    database.execute("TRUNCATE facteur.emails, facteur.deliveries, facteur.outcomes, facteur.events").await;
+    database.execute("TRUNCATE facteur.emails, facteur.deliveries, facteur.outcomes, facteur.events, facteur.newest, facteur.to_wipe").await;
     database
 }
 
