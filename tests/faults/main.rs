@@ -10,8 +10,10 @@ mod account;
 mod case;
 mod cluster;
 mod database;
+mod http;
 mod kills;
 mod paper;
+mod postgres_down;
 mod process;
 
 use std::process::ExitCode;
@@ -19,7 +21,12 @@ use std::process::ExitCode;
 use case::{Case, Scale, case};
 
 /// Every case, in the order of their numbers.
-const CASES: &[Case] = &[case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01)];
+#[rustfmt::skip]
+const CASES: &[Case] = &[
+    case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01),
+    case!("R04", "Postgres restarted under workers at work", 300 s, postgres_down::r04),
+    case!("R05", "Postgres away while replies are awaited", 200 s, postgres_down::r05),
+];
 
 struct Arguments {
     scale: Scale,
