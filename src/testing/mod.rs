@@ -1,5 +1,5 @@
-//! Stands in for what cannot be had in a test: an SMTP server that fails on cue, and an authority
-//! that certifies it.
+//! Stands in for what cannot be had in a test: an SMTP server that fails on cue, an authority that
+//! certifies it, and a [`TcpProxy`] that breaks the way to any server.
 //!
 //! The server is real sockets and real TLS. What it does wrong is written in a [`Script`], what
 //! happened is read from the [`SmtpServer`] afterwards: [`accepted`](SmtpServer::accepted) mails,
@@ -29,6 +29,7 @@ mod channel;
 mod fault;
 mod journal;
 mod login;
+mod proxy;
 mod record;
 mod script;
 mod server;
@@ -37,6 +38,7 @@ mod transcript;
 
 pub use authority::{AuthorityError, Identity, TestAuthority};
 pub use fault::Fault;
+pub use proxy::TcpProxy;
 pub use record::AcceptedMail;
 pub use script::{Script, Stage};
 pub use server::{Counters, SmtpServer};
