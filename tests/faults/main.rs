@@ -8,6 +8,7 @@
 
 mod account;
 mod case;
+mod clients;
 mod cluster;
 mod database;
 mod http;
@@ -26,6 +27,8 @@ const CASES: &[Case] = &[
     case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01),
     case!("R04", "Postgres restarted under workers at work", 300 s, postgres_down::r04),
     case!("R05", "Postgres away while replies are awaited", 200 s, postgres_down::r05),
+    case!("R18", "more HTTP clients than connections", 200 s, clients::r18),
+    case!("R19", "HTTP clients that hang up", 200 s, clients::r19),
 ];
 
 struct Arguments {
