@@ -85,7 +85,8 @@ pub(crate) async fn r05(scale: Scale) -> Figures {
     let begun_meanwhile = server.counters().mails - begun_before;
     cluster.start_again().await;
     let back = Instant::now();
-    let written = database.until(&format!("{OUTCOMES} WHERE final = 'sent'"), 2 * HELD as i64, PATIENCE).await;
+    let written =
+        database.until(&format!("{OUTCOMES} WHERE final = 'sent'"), 2 * HELD as i64, PATIENCE).await;
     let mut figures = Figures::new();
     figures
         .show("down_s", down)
