@@ -12,6 +12,7 @@ mod clients;
 mod cluster;
 mod database;
 mod http;
+mod keys;
 mod kills;
 mod paper;
 mod postgres_down;
@@ -29,6 +30,7 @@ const CASES: &[Case] = &[
     case!("R05", "Postgres away while replies are awaited", 200 s, postgres_down::r05),
     case!("R18", "more HTTP clients than connections", 200 s, clients::r18),
     case!("R19", "HTTP clients that hang up", 200 s, clients::r19),
+    case!("R33", "one key, many calls, and answers that are cut off", 200 s, keys::r33),
 ];
 
 struct Arguments {
