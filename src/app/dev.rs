@@ -10,12 +10,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::doors::Door;
-use super::{AppError, pool, serve, signals, worker};
+use super::{AppError, serve, signals, worker};
 use crate::delivery::Shutdown;
 use crate::http::base_url;
 use crate::inbox::{Inbox, InboxSettings};
 use crate::local_postgres::{LocalPostgres, Terminal};
-use crate::outbox::{self, Outbox};
 use crate::settings::{Database, DevSettings, Profile, Relay, SecretString, Settings};
 
 /// Ctrl-C ends everything within five seconds, Postgres too: mail has two of them.
@@ -40,8 +39,8 @@ async fn run(settings: DevSettings, url: SecretString, shutdown: Shutdown) -> Re
     let door = Door::open(settings.http, "HTTP_PORT").await?;
     let mail = Mail::find_or_open(&settings, door.address).await?;
     let settings = &settings_for_serving(settings, &mail, url);
-    let outbox = Outbox::new(pool(&settings.database, settings.database.api_connections)?);
-    outbox::migrate(outbox.pool()).await?;
+    let outbox = super::outbox(&settings.database, settings.database.access.api_connections)?;
+    super::prepare(&settings.database, &outbox).await?;
     let worker = worker(settings, &outbox)?;
     welcome(&door, &mail);
     let stop_inbox = CancellationToken::new();
@@ -71,11 +70,7 @@ fn settings_for_serving(settings: DevSettings, mail: &Mail, url: SecretString) -
     Settings {
         profile: Profile::Development { relay: mail.relay(settings.relay) },
         http: settings.http,
-        database: Database {
-            url,
-            api_connections: settings.connections.0,
-            worker_connections: settings.connections.1,
-        },
+        database: Database { url, access: settings.database },
         sender: settings.sender,
         worker,
     }

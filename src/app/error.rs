@@ -7,8 +7,25 @@ use crate::transport::smtp::TlsError;
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// `DATABASE_URL` is not one.
-    #[error("DATABASE_URL is not a Postgres URL (postgres://user:password@host:5432/database): {0}")]
-    DatabaseUrl(#[source] sqlx::Error),
+    #[error("{variable} is not a Postgres URL (postgres://user:password@host:5432/database): {source}")]
+    DatabaseUrl {
+        /// Which variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Migrations need a session, and only a pooler without any is known.
+    #[error(
+        "migrations cannot go through a pooler in transaction mode.\nSet DATABASE_DIRECT_URL to Postgres itself."
+    )]
+    NoSession,
+    /// Behind a pooler nobody migrates at the start.
+    #[error(
+        "the schema is not up to date, and migrations cannot go through a pooler in transaction mode.\n\
+         Set DATABASE_DIRECT_URL to Postgres itself, or run `facteur migrate` with it once."
+    )]
+    NotMigrated,
     /// The database is away, or refuses.
     #[error("{0}\nIs Postgres running, and is DATABASE_URL right? `facteur check` tells more.")]
     Outbox(#[from] OutboxError),

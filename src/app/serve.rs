@@ -3,10 +3,10 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use super::doors::Door;
-use super::{AppError, pool, signals, worker};
+use super::{AppError, signals, worker};
 use crate::delivery::{Shutdown, Worker};
 use crate::http::{self, Access, Api, Readiness};
-use crate::outbox::{self, Outbox};
+use crate::outbox::Outbox;
 use crate::settings::Settings;
 
 /// Which parts of Facteur a process runs.
@@ -30,8 +30,8 @@ pub async fn serve(settings: &Settings, parts: Parts) -> Result<(), AppError> {
         Parts::All | Parts::DoorOnly => Some(Door::open(settings.http, "HTTP_PORT").await?),
         Parts::WorkerOnly => None,
     };
-    let outbox = Outbox::new(pool(&settings.database, settings.database.api_connections)?);
-    outbox::migrate(outbox.pool()).await?;
+    let outbox = super::outbox(&settings.database, settings.database.access.api_connections)?;
+    super::prepare(&settings.database, &outbox).await?;
     let worker = match parts {
         Parts::All | Parts::WorkerOnly => Some(worker(settings, &outbox)?),
         Parts::DoorOnly => None,

@@ -20,6 +20,8 @@ const MAX_UNWRITTEN: usize = 500;
 /// How long before the end of the grace period mail that has not come to its last byte is given
 /// up, unless half of the period is shorter.
 const HURRY_BEFORE_END: Duration = Duration::from_secs(5);
+/// How long a database that does not answer may hold up the end.
+const GOODBYE: Duration = Duration::from_secs(1);
 const REAP_EVERY: Duration = Duration::from_secs(5);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
 
@@ -53,8 +55,10 @@ impl Worker {
         retired.cancel();
         upkeep.close();
         upkeep.wait().await;
-        if let Err(error) = self.outbox.end_session(self.session).await {
-            tracing::warn!(%error, "the session could not be ended; it expires by itself");
+        match timeout(GOODBYE, self.outbox.end_session(self.session)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the session could not be ended; it expires by itself"),
+            Err(_) => tracing::warn!("the session could not be ended in time; it expires by itself"),
         }
     }
 
@@ -133,7 +137,8 @@ impl Worker {
     /// Lets mail in flight end; near the end of the grace period gives up what has not come to its
     /// last byte, and at the end what awaits its reply.
     async fn wind_up(&self, shutdown: &Shutdown, stops: &Stops, in_flight: TaskTracker) {
-        if let Err(error) = self.outbox.drain_session(self.session).await {
+        // For whoever looks at the sessions; mail in flight does not wait for it.
+        if let Ok(Err(error)) = timeout(GOODBYE, self.outbox.drain_session(self.session)).await {
             tracing::debug!(%error, "the session could not be marked as draining");
         }
         in_flight.close();

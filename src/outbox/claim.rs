@@ -80,7 +80,7 @@ impl Outbox {
             lease.as_secs_f64(),
             worker.as_uuid(),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.line)
         .await?;
         let claimed = rows.into_iter().map(|row| ClaimedDelivery {
             id: DeliveryId { email: EmailId::from(row.email_id), position: row.position },
@@ -110,7 +110,7 @@ impl Outbox {
             delivery.id.position,
             delivery.token.get(),
         )
-        .execute(&self.pool)
+        .execute(&self.line)
         .await?;
         Ok(marked.rows_affected() == 1)
     }

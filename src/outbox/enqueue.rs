@@ -24,7 +24,7 @@ impl Outbox {
     /// # Errors
     /// As [`enqueue`].
     pub async fn enqueue(&self, email: &Email) -> Result<Enqueued, OutboxError> {
-        let enqueued = enqueue(&self.pool, email).await?;
+        let enqueued = enqueue(&self.line.for_content(), email).await?;
         if enqueued.created {
             let deliveries = email.envelope_recipients().len();
             tracing::info!(email = %enqueued.id, deliveries, domains = domains(email), "accepted");

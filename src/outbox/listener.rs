@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgConnectOptions, PgListener};
 use tokio_util::sync::CancellationToken;
 
 use super::Outbox;
@@ -20,7 +20,7 @@ impl Outbox {
     /// enqueueing one, where its lock would be held over the commit.
     pub async fn announce(&self, stop: CancellationToken) {
         while stop.run_until_cancelled(self.woken()).await.is_some() {
-            let sent = sqlx::query!("SELECT pg_notify($1, '')", CHANNEL).execute(&self.pool).await;
+            let sent = sqlx::query!("SELECT pg_notify($1, '')", CHANNEL).execute(&self.line).await;
             if let Err(error) = sent {
                 tracing::debug!(%error, "could not wake the other processes; they will see it at their next poll");
             }
@@ -32,9 +32,16 @@ impl Outbox {
 
     /// Wakes this process's worker when another process announces mail, until `stop`.
     pub async fn listen(&self, stop: CancellationToken) {
+        let Some(ear) = &self.ear else {
+            tracing::warn!(
+                "no bell between processes: mail of other processes waits for the next look at the queue; \
+                 DATABASE_DIRECT_URL would give one"
+            );
+            return;
+        };
         let mut warned = false;
         while !stop.is_cancelled() {
-            match self.listen_once(&stop).await {
+            match self.listen_once(ear, &stop).await {
                 Ok(()) => return,
                 Err(error) if !warned => {
                     warned = true;
@@ -46,9 +53,8 @@ impl Outbox {
         }
     }
 
-    async fn listen_once(&self, stop: &CancellationToken) -> Result<(), sqlx::Error> {
-        let options = self.pool.connect_options();
-        let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_with((*options).clone());
+    async fn listen_once(&self, ear: &PgConnectOptions, stop: &CancellationToken) -> Result<(), sqlx::Error> {
+        let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_with(ear.clone());
         let Some(pool) = stop.run_until_cancelled(pool).await.transpose()? else { return Ok(()) };
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.ignore_pool_close_event(true);

@@ -4,6 +4,7 @@
 //! settling and reaping are one short statement each, and a write with an old token touches nothing.
 
 mod claim;
+mod connection;
 mod delivery;
 mod enqueue;
 mod listener;
@@ -15,9 +16,13 @@ mod session;
 mod settle;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Notify;
+
+use connection::Line;
 
 pub use claim::ClaimedDelivery;
 pub use delivery::{DeliveryId, LeaseToken};
@@ -34,7 +39,9 @@ pub use settle::{Action, Final, Settlement, Why};
 /// Cheap to clone; clones ring the same bell.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    pool: PgPool,
+    line: Line,
+    /// Where to listen; none when there is no connection that stays the same.
+    ear: Option<PgConnectOptions>,
     bell: Arc<Notify>,
 }
 
@@ -70,12 +77,37 @@ impl OutboxError {
 impl Outbox {
     /// An outbox over this pool. The worker should have a pool of its own; see [`with_pool`](Self::with_pool).
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, bell: Arc::default() }
+        let ear = Some((*pool.connect_options()).clone());
+        Self { line: Line::new(pool), ear, bell: Arc::default() }
+    }
+
+    /// How long a statement may take before its connection is given up (10 seconds unless said
+    /// otherwise); six times as long for one that carries whole e-mails.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.line.deadline = deadline;
+        self
+    }
+
+    /// Listens for mail of other processes at another address than the pool's.
+    #[must_use]
+    pub fn listening_at(mut self, address: PgConnectOptions) -> Self {
+        self.ear = Some(address);
+        self
+    }
+
+    /// For a pool that leads through PgBouncer in transaction mode or its like: no statement is named,
+    /// and the bell between processes hangs on `direct`, Postgres itself; without it there is polling alone.
+    #[must_use]
+    pub fn behind_a_transaction_pooler(mut self, direct: Option<PgConnectOptions>) -> Self {
+        self.line.named_statements = false;
+        self.ear = direct;
+        self
     }
 
     /// The same outbox, with the same bell, over another pool of the same database.
     pub fn with_pool(&self, pool: PgPool) -> Self {
-        Self { pool, bell: Arc::clone(&self.bell) }
+        Self { line: Line { pool, ..self.line.clone() }, ..self.clone() }
     }
 
     /// Wakes this process's worker. Call it after committing a transaction that enqueued; without
@@ -91,6 +123,6 @@ impl Outbox {
 
     /// The pool, for what runs beside the outbox in the same database.
     pub fn pool(&self) -> &PgPool {
-        &self.pool
+        &self.line.pool
     }
 }

@@ -27,7 +27,7 @@ impl Outbox {
              FROM facteur.emails WHERE id = ANY($1)",
             &ids
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.line.for_content())
         .await?;
         let mut emails = Payloads::with_capacity(rows.len());
         for row in rows {
@@ -65,7 +65,7 @@ impl Outbox {
              FROM facteur.attachments WHERE email_id = ANY($1) ORDER BY email_id, position",
             ids
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.line.for_content())
         .await?;
         let mut files: HashMap<Uuid, Vec<Attachment>> = HashMap::new();
         for row in rows {

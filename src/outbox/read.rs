@@ -62,7 +62,7 @@ impl Outbox {
              FROM facteur.emails WHERE id = $1",
             id.as_uuid()
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.line)
         .await?
         else {
             return Ok(None);
@@ -102,7 +102,7 @@ impl Outbox {
             "#,
             id.as_uuid()
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.line)
         .await?;
         let view = rows.into_iter().map(|row| DeliveryView {
             position: row.position,
@@ -132,7 +132,7 @@ impl Outbox {
             ) oldest
             "#
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&self.line)
         .await?;
         Ok(std::time::Duration::try_from_secs_f64(row.seconds).unwrap_or_default())
     }
@@ -163,7 +163,7 @@ impl Outbox {
             FROM facteur.deliveries
             "#
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&self.line)
         .await?;
         Ok(Status { server: row.server, queued: row.queued, sending: row.sending })
     }

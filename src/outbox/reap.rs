@@ -67,7 +67,7 @@ impl Outbox {
                    (SELECT count(*) FROM gone) AS "failed!"
             "#,
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&self.line)
         .await?;
         let reaped = Reaped { requeued: row.requeued, parked: row.parked, failed: row.failed };
         if reaped != Reaped::default() {

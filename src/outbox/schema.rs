@@ -19,12 +19,24 @@ pub async fn migrate(pool: &PgPool) -> Result<(), OutboxError> {
 }
 
 impl Outbox {
+    /// Whether every migration that this program knows has been applied.
+    ///
+    /// # Errors
+    /// The database cannot be reached, or has no outbox at all.
+    pub async fn is_current(&self) -> Result<bool, OutboxError> {
+        let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
+        // The migrator's own table, which no migration makes: the build does not know it.
+        let applied = sqlx::query_scalar("SELECT max(version) FROM facteur.migrations WHERE success");
+        let applied: Option<i64> = applied.fetch_one(&self.line).await?;
+        Ok(applied >= newest)
+    }
+
     /// Makes the partitions of this week and the next four where they are missing.
     ///
     /// # Errors
     /// The database cannot be reached, or somebody holds a lock for longer than 2 s.
     pub async fn ensure_partitions(&self) -> Result<(), OutboxError> {
-        sqlx::query!("SELECT facteur.ensure_partitions()").fetch_one(&self.pool).await?;
+        sqlx::query!("SELECT facteur.ensure_partitions()").fetch_one(&self.line).await?;
         Ok(())
     }
 }

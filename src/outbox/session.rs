@@ -56,7 +56,7 @@ impl Outbox {
             &positions,
             &tokens,
         )
-        .execute(&self.pool)
+        .execute(&self.line)
         .await?;
         Ok(())
     }
@@ -67,7 +67,7 @@ impl Outbox {
     /// The database cannot be reached.
     pub async fn drain_session(&self, session: SessionId) -> Result<(), OutboxError> {
         sqlx::query!("UPDATE facteur.worker_sessions SET draining = true WHERE id = $1", session.as_uuid())
-            .execute(&self.pool)
+            .execute(&self.line)
             .await?;
         Ok(())
     }
@@ -78,7 +78,7 @@ impl Outbox {
     /// The database cannot be reached; the session then expires by itself.
     pub async fn end_session(&self, session: SessionId) -> Result<(), OutboxError> {
         sqlx::query!("DELETE FROM facteur.worker_sessions WHERE id = $1", session.as_uuid())
-            .execute(&self.pool)
+            .execute(&self.line)
             .await?;
         Ok(())
     }

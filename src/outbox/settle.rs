@@ -161,7 +161,7 @@ impl Outbox {
             &columns.details as &[Option<String>],
             worker.as_uuid(),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.line)
         .await?;
         let written: HashSet<DeliveryId> = written
             .into_iter()

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+use super::database::{self, DatabaseAccess};
 use super::faults::Faults;
 use super::profile::Environment;
 use super::reader::Reader;
@@ -12,7 +13,7 @@ use super::relay::Relay;
 use super::relay_reading::{self, CATCHER_PORT};
 use super::variables::Variables;
 use super::worker::Worker;
-use super::{Log, database, http, sender};
+use super::{Log, http, sender};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -30,8 +31,8 @@ pub struct DevSettings {
     pub relay: Relay,
     /// `DATABASE_URL`; a private Postgres when unset.
     pub database_url: Option<SecretString>,
-    /// Connections for the HTTP door, and for the worker.
-    pub connections: (u32, u32),
+    /// How the database is reached.
+    pub database: DatabaseAccess,
     /// The folder of the private Postgres and of the inbox: `.facteur` here, unless `FACTEUR_HOME` says otherwise.
     pub home: PathBuf,
     /// `FACTEUR_POSTGRES_MIRROR`: where PostgreSQL is downloaded from, instead of its makers' own place.
@@ -59,8 +60,8 @@ impl DevSettings {
         let catcher = inbox_smtp.unwrap_or(CATCHER_PORT);
         let relay = relay_reading::read(reader, Environment::Development, catcher);
         let sender = sender::read(reader, Environment::Development);
-        let database_url = database::read_url(reader);
-        let connections = database::read_connections(reader);
+        let database_url = database::read_url(reader, "DATABASE_URL");
+        let database = DatabaseAccess::read(reader);
         let worker = Worker::read(reader);
         let home = reader.text("FACTEUR_HOME");
         let mirror = reader.text("FACTEUR_POSTGRES_MIRROR");
@@ -75,7 +76,7 @@ impl DevSettings {
             inbox_smtp: SocketAddr::new(LOOPBACK, inbox_smtp),
             relay,
             database_url,
-            connections,
+            database,
             home: home.map_or_else(|| ".facteur".into(), |found| found.value.into()),
             postgres_mirror: mirror.map(|found| found.value),
             sender: sender?,

@@ -45,6 +45,9 @@ pub(super) static KNOWN: &[Known] = &[
     secret("DATABASE_URL", "The database: postgres://user:password@host:5432/name. Required, except for `facteur dev`, which then runs a private Postgres."),
     plain("API_DATABASE_CONNECTIONS", "Connections for the HTTP doors, at most."),
     plain("WORKER_DATABASE_CONNECTIONS", "Connections for the worker, at most. A pool of its own, so that neither starves the other."),
+    plain("DATABASE_TIMEOUT", "How long a statement may take before its connection is given up; six times as long for whole e-mails."),
+    plain("DATABASE_POOLER", "transaction when DATABASE_URL leads through PgBouncer in transaction mode; none otherwise."),
+    secret("DATABASE_DIRECT_URL", "Behind a pooler: Postgres itself, for migrations and for the bell between processes."),
 
     plain("HTTP_HOST", "The address that the API listens on. Unset: 127.0.0.1 in development, 0.0.0.0 elsewhere."),
     plain("HTTP_PORT", "The port of the API."),

@@ -32,7 +32,7 @@ mod worker;
 
 pub use secrecy::{ExposeSecret, SecretString};
 
-pub use self::database::Database;
+pub use self::database::{Database, DatabaseAccess, Pooler};
 pub use self::dev::DevSettings;
 pub use self::faults::{Fault, Faults};
 pub use self::jwt::{JwtKey, WeakKey};

@@ -79,7 +79,7 @@ fn a_weak_key_is_refused_in_staging_too() {
 fn commands_read_no_more_than_they_need() {
     let database = Variables::from_iter([("DATABASE_URL", "postgresql://db.test/mail")]);
     let database = Database::from_variables(&database).expect("no fault");
-    assert_eq!((database.api_connections, database.worker_connections), (10, 4));
+    assert_eq!((database.access.api_connections, database.access.worker_connections), (10, 4));
     assert_eq!(only_fault(Database::from_variables(&Variables::default())).0, "DATABASE_URL");
 
     assert!(JwtKey::from_variables(&Variables::from_iter([("JWT_SECRET", super::KEY)])).is_ok());

@@ -39,12 +39,14 @@ fn every_secret_can_be_a_file() {
         "EMAIL_HOST_USER",
         "EMAIL_HOST_PASSWORD",
         "DATABASE_URL",
+        "DATABASE_DIRECT_URL",
         "JWT_SECRET",
     ];
     assert_eq!(secrets, expected);
 
     let folder = Folder::new("every");
     let url = folder.file("database_url.txt", b"postgres://db.test/mail\n");
+    let direct = folder.file("direct_url.txt", b"postgres://db.test:5433/mail\n");
     let key = folder.file("jwt_secret.txt", KEY.as_bytes());
     let user = folder.file("email_user.txt", b"me\r\n");
     let pass = folder.file("email_pass.txt", b"hunter2\n");
@@ -54,6 +56,7 @@ fn every_secret_can_be_a_file() {
         let settings = production(&[
             ("DATABASE_URL", ""),
             ("DATABASE_URL_FILE", &url),
+            ("DATABASE_DIRECT_URL_FILE", &direct),
             ("JWT_SECRET", ""),
             ("JWT_SECRET_FILE", &key),
             (username, &user),
@@ -61,6 +64,8 @@ fn every_secret_can_be_a_file() {
         ]);
         let settings = settings.expect("no fault");
         assert_eq!(settings.database.url.expose_secret(), "postgres://db.test/mail");
+        let direct = settings.database.session_url().expect("no fault");
+        assert_eq!(direct.expose_secret(), "postgres://db.test:5433/mail");
         assert_eq!(settings.profile.jwt().map(JwtKey::bytes), Some(KEY.as_bytes()));
         let login = settings.profile.relay().credentials.clone().expect("no fault");
         assert_eq!(login.username.expose_secret(), "me");

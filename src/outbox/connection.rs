@@ -1,0 +1,153 @@
+//! How statements reach the database: each within a time, over a connection that is given up with it.
+
+use std::io;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use sqlx::error::BoxDynError;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{Describe, Either, Error, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr};
+use tokio::time::timeout;
+
+/// Unless said otherwise, a statement that is not answered within this time is given up.
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+/// Those that carry whole e-mails have so many times as long.
+const FOR_CONTENT: u32 = 6;
+
+/// Executes one statement over a pool, within a deadline.
+///
+/// A path to the database can go silent without an end: no answer, no error (a cable, a firewall
+/// that forgot, a frozen host). What waits there would wait for ever. And a future dropped in the
+/// middle of a statement leaves a connection whose next reader gets the wrong answer. So a
+/// connection goes back to the pool only once its statement was answered; any other is dropped.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) pool: PgPool,
+    pub(super) deadline: Duration,
+    /// False behind a pooler that gives each transaction another connection: a statement that was
+    /// named on one is unknown on the next.
+    pub(super) named_statements: bool,
+}
+
+impl Line {
+    pub(super) fn new(pool: PgPool) -> Self {
+        Self { pool, deadline: DEADLINE, named_statements: true }
+    }
+
+    /// For a statement that carries whole e-mails.
+    pub(super) fn for_content(&self) -> Self {
+        Self { deadline: self.deadline * FOR_CONTENT, ..self.clone() }
+    }
+
+    async fn answer<'q, E>(self, query: E) -> Result<Vec<Either<PgQueryResult, PgRow>>, Error>
+    where
+        E: Execute<'q, Postgres> + 'q,
+    {
+        let mut taken = Taken(Some(self.pool.acquire().await?));
+        let query = Unnamed { query, named: self.named_statements };
+        let answered = timeout(self.deadline, taken.connection().fetch_many(query).try_collect()).await;
+        match answered {
+            Ok(result) => {
+                taken.answered(&result);
+                result
+            }
+            Err(_) => {
+                let text = format!("no answer within {} ms", self.deadline.as_millis());
+                Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)))
+            }
+        }
+    }
+}
+
+/// A connection out of the pool, which goes back only when it is known to be in order.
+struct Taken(Option<PoolConnection<Postgres>>);
+
+impl Taken {
+    fn connection(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("taken until it was answered")
+    }
+
+    /// The server has said its last word on this statement, yes or no.
+    fn answered<T>(&mut self, result: &Result<T, Error>) {
+        if matches!(result, Ok(_) | Err(Error::Database(_))) {
+            drop(self.0.take());
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            // Closed without a word: a goodbye over a silent path would wait, too.
+            drop(connection.detach());
+        }
+    }
+}
+
+/// A statement, named in its connection (parsed once) or not.
+struct Unnamed<E> {
+    query: E,
+    named: bool,
+}
+
+impl<'q, E: Execute<'q, Postgres>> Execute<'q, Postgres> for Unnamed<E> {
+    fn sql(self) -> SqlStr {
+        self.query.sql()
+    }
+
+    fn statement(&self) -> Option<&PgStatement> {
+        self.query.statement()
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<sqlx::postgres::PgArguments>, BoxDynError> {
+        self.query.take_arguments()
+    }
+
+    fn persistent(&self) -> bool {
+        self.named && self.query.persistent()
+    }
+}
+
+impl<'c> Executor<'c> for &'_ Line {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let all = self.clone().answer(query);
+        stream::once(all).map_ok(|all| stream::iter(all.into_iter().map(Ok))).try_flatten().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let all = self.clone().answer(query);
+        async move { Ok(all.await?.into_iter().find_map(Either::right)) }.boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, Error>>
+    where
+        'c: 'e,
+    {
+        self.pool.prepare_with(sql, parameters)
+    }
+
+    #[doc(hidden)]
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, Error>>
+    where
+        'c: 'e,
+    {
+        self.pool.describe(sql)
+    }
+}
