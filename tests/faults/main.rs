@@ -7,10 +7,12 @@
 #![expect(clippy::print_stdout, reason = "the figures are this program's answer")]
 
 mod account;
+mod bell;
 mod case;
 mod clients;
 mod cluster;
 mod database;
+mod disk_full;
 mod http;
 mod keys;
 mod kills;
@@ -30,6 +32,8 @@ const CASES: &[Case] = &[
     case!("R05", "Postgres away while replies are awaited", 200 s, postgres_down::r05),
     case!("R18", "more HTTP clients than connections", 200 s, clients::r18),
     case!("R19", "HTTP clients that hang up", 200 s, clients::r19),
+    case!("R21", "no room left under Postgres", 200 s, disk_full::r21),
+    case!("R32", "the bell between processes, black-holed", 250 s, bell::r32),
     case!("R33", "one key, many calls, and answers that are cut off", 200 s, keys::r33),
 ];
 
