@@ -13,10 +13,12 @@ mod clients;
 mod cluster;
 mod database;
 mod disk_full;
+mod half_open;
 mod http;
 mod keys;
 mod kills;
 mod paper;
+mod pooler;
 mod postgres_down;
 mod process;
 
@@ -30,8 +32,10 @@ const CASES: &[Case] = &[
     case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01),
     case!("R04", "Postgres restarted under workers at work", 300 s, postgres_down::r04),
     case!("R05", "Postgres away while replies are awaited", 200 s, postgres_down::r05),
+    case!("R16", "a silent path between a worker and Postgres", 250 s, half_open::r16),
     case!("R18", "more HTTP clients than connections", 200 s, clients::r18),
     case!("R19", "HTTP clients that hang up", 200 s, clients::r19),
+    case!("R20", "PgBouncer in transaction mode", 200 s, pooler::r20),
     case!("R21", "no room left under Postgres", 200 s, disk_full::r21),
     case!("R32", "the bell between processes, black-holed", 250 s, bell::r32),
     case!("R33", "one key, many calls, and answers that are cut off", 200 s, keys::r33),
