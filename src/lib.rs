@@ -2,6 +2,10 @@
 
 #[cfg(feature = "server")]
 pub mod app;
+#[cfg(feature = "crash-points")]
+pub mod crash;
+#[cfg(not(feature = "crash-points"))]
+mod crash;
 pub mod delivery;
 pub mod email;
 #[cfg(feature = "server")]
@@ -13,7 +17,6 @@ pub mod local_postgres;
 pub mod outbox;
 mod send;
 pub mod settings;
-#[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;

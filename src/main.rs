@@ -16,6 +16,10 @@ use facteur::telemetry;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Dies at this place: for the fault suite
+    #[cfg(feature = "crash-points")]
+    #[arg(long, global = true, hide = true)]
+    crash_at: Option<facteur::crash::Crash>,
 }
 
 #[derive(Subcommand)]
@@ -74,7 +78,10 @@ enum Failure {
 
 fn main() -> ExitCode {
     // clap ends with exit code 2 by itself when it cannot make sense of the command line.
-    match run(&Cli::parse().command) {
+    let cli = Cli::parse();
+    #[cfg(feature = "crash-points")]
+    cli.crash_at.into_iter().for_each(facteur::crash::arm);
+    match run(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("facteur: {}", with_causes(&failure));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use facteur::http::{self, Access, Api, Readiness, Role, mint};
 use facteur::settings::JwtKey;
+use facteur::telemetry::Exposition;
 use facteur::{Outbox, email::EmailId};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
@@ -35,8 +36,13 @@ impl Door {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let api =
-            Api { outbox, access, sender: "noreply@local.test".into(), readiness: Readiness::default() };
+        let api = Api {
+            outbox,
+            access,
+            sender: "noreply@local.test".into(),
+            readiness: Readiness::default(),
+            metrics: Exposition::default(),
+        };
         tokio::spawn(async move { axum::serve(listener, http::router(api)).await });
         Self { base, client: Client::builder().no_proxy().build().unwrap() }
     }

@@ -102,6 +102,20 @@ async fn behind_a_transaction_pooler_no_statement_has_a_name() {
 }
 
 #[tokio::test]
+async fn behind_a_transaction_pooler_a_statement_is_parsed_and_executed_in_one_transaction() {
+    let t = TestOutbox::new().await;
+    let pool = one_connection(&t).await;
+    let last =
+        format!("SELECT state || ' ' || query FROM pg_stat_activity WHERE pid = {}", backend(&pool).await);
+    let outbox = Outbox::new(pool).behind_a_transaction_pooler(None);
+    outbox.oldest_due().await.unwrap();
+    assert_eq!(t.text(&last).await, "idle COMMIT");
+    t.execute("ALTER TABLE facteur.deliveries ADD CONSTRAINT none CHECK (recipient <> 'no@x.test')").await;
+    outbox.enqueue(&email_to("no@x.test").build().unwrap()).await.unwrap_err();
+    assert_eq!(t.text(&last).await, "idle ROLLBACK");
+}
+
+#[tokio::test]
 async fn a_listener_whose_path_went_silent_connects_again_and_looks_at_the_queue() {
     let t = TestOutbox::new().await;
     let direct: PgConnectOptions = t.url().parse().unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("main", &["app", "http", "settings", "telemetry"]),
+    ("main", &["app", "crash", "http", "settings", "telemetry"]),
     (
         "app",
         &[
@@ -22,11 +22,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("http", &["outbox", "email", "settings"]),
-    ("delivery", &["outbox", "transport", "email", "settings"]),
+    ("http", &["outbox", "email", "settings", "telemetry"]),
+    ("delivery", &["outbox", "transport", "crash", "email", "settings", "telemetry"]),
     ("send", &["outbox", "email", "settings"]),
-    ("transport", &["email", "settings"]),
-    ("outbox", &["email", "settings"]),
+    ("transport", &["crash", "email", "settings"]),
+    ("outbox", &["email", "settings", "telemetry"]),
+    ("crash", &[]),
     ("email", &[]),
     ("inbox", &["email", "settings"]),
     ("local_postgres", &["settings"]),
@@ -39,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const KEPT_TO: &[(&str, &[&str], &str)] = &[
     ("sqlx::", &["outbox", "app", "local_postgres", "send"], "SQL on e-mails is the outbox's"),
     ("lettre::", &["email", "transport"], "the SMTP library stays behind the transport"),
+    ("metrics_exporter_prometheus::", &["telemetry"], "others count through the facade"),
     ("env::var", &["settings"], "only the settings read the environment"),
     ("StatusCode", &["http", "inbox"], "only doors know HTTP's codes"),
 ];

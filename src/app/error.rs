@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
 use crate::outbox::OutboxError;
+use crate::telemetry::TelemetryError;
 use crate::transport::smtp::TlsError;
 
 /// Why Facteur does not run. Each text says what to do.
@@ -32,6 +33,9 @@ pub enum AppError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Counting cannot start.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// A port is taken, or may not be used.
     #[error("cannot listen on {address}: {source}\nAnother program has port {port}, or this user may not use it. Stop it, or choose another port: {variable}=<port>", port = address.port())]
     Listen {

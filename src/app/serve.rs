@@ -8,6 +8,7 @@ use crate::delivery::{Shutdown, Worker};
 use crate::http::{self, Access, Api, Readiness};
 use crate::outbox::Outbox;
 use crate::settings::Settings;
+use crate::telemetry::Exposition;
 
 /// Which parts of Facteur a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub(super) async fn run(
     worker: Option<Arc<Worker>>,
     shutdown: Shutdown,
 ) -> Result<(), AppError> {
+    // Before anything is counted. Without a door nobody could ask for it.
+    let metrics = if door.is_some() { Exposition::install()? } else { Exposition::default() };
     let tasks = TaskTracker::new();
     match worker {
         Some(worker) => {
@@ -67,7 +70,7 @@ pub(super) async fn run(
         }
     }
     let result = match door {
-        Some(door) => answer(settings, &outbox, door, &shutdown).await,
+        Some(door) => answer(settings, &outbox, door, metrics, &shutdown).await,
         None => {
             shutdown.begin.cancelled().await;
             Ok(())
@@ -86,6 +89,7 @@ async fn answer(
     settings: &Settings,
     outbox: &Outbox,
     door: Door,
+    metrics: Exposition,
     shutdown: &Shutdown,
 ) -> Result<(), AppError> {
     let readiness = Readiness::default();
@@ -94,10 +98,11 @@ async fn answer(
         access: Access::from(&settings.profile),
         sender: settings.sender.as_str().into(),
         readiness: readiness.clone(),
+        metrics: metrics.clone(),
     };
     let begin = shutdown.begin.clone();
     tokio::spawn(async move {
-        begin.cancelled().await;
+        begin.run_until_cancelled(metrics.keep_up()).await;
         readiness.stop();
     });
     door.serve(http::router(api), shutdown, settings.worker.grace).await

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
+use super::counts;
 use super::gate::LeaseGate;
 use super::verdict::verdict;
 use super::worker::Worker;
+use crate::crash::{self, Point};
 use crate::email::StoredEmail;
 use crate::outbox::{Action, ClaimedDelivery, Final, Settlement, Why};
 use crate::transport::{Outcome, Parcel, Report, Stage};
@@ -42,12 +44,14 @@ impl Worker {
         if delivery.expired {
             return self.ended(&delivery, begun, Action::Finish(Final::Failed, "expired"), None);
         }
+        let _counted = counts::InFlight::begin();
         // lettre panics on some inputs; one such mail must not take its neighbours along.
         let outcome = AssertUnwindSafe(self.perform(&delivery, email, stops)).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|_| {
             tracing::error!(email = %delivery.id, "an attempt panicked");
             Outcome::Retry(Report::new(Stage::Render, "the attempt panicked"), None)
         });
+        counts::attempt(&self.transport, &outcome, begun.elapsed());
         if let Some(pause) = self.cool_off.note(&outcome, Instant::now()) {
             let stage = outcome.report().map(|r| r.stage.as_str());
             let code = outcome.report().and_then(|r| r.code);
@@ -58,6 +62,9 @@ impl Worker {
                 pause_s = pause.as_secs(),
                 "the way out cannot be used; mail waits, `facteur check` tells why"
             );
+        }
+        if matches!(outcome, Outcome::Sent(_)) {
+            crash::reach(Point::AfterReply, &delivery.recipient);
         }
         let action = verdict(&outcome, &delivery, self.policy);
         self.ended(&delivery, begun, action, outcome.report())
@@ -70,6 +77,7 @@ impl Worker {
         stops: &Stops,
     ) -> Outcome {
         let unrenderable = |why: String| Outcome::Reject(Report::new(Stage::Render, why));
+        crash::reach(Point::BeforeRender, &delivery.recipient);
         let Some(email) = email else { return unrenderable("the stored e-mail cannot be read".into()) };
         let message = match email.render() {
             Ok(message) => message,

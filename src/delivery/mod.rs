@@ -4,6 +4,7 @@
 
 mod attempt;
 mod cool_off;
+mod counts;
 mod gate;
 mod in_flight;
 mod pulse;

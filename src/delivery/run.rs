@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::attempt::{Ended, Stops};
+use super::counts;
 use super::worker::Worker;
 use crate::outbox::{ClaimedDelivery, Payloads};
 
@@ -127,6 +128,7 @@ impl Worker {
                 let _slot = slot;
                 let outcome = worker.attempt(delivery, email.as_deref(), &stops).await;
                 worker.unwritten.fetch_add(1, Ordering::Relaxed);
+                counts::unwritten();
                 // The settler outlives every sender.
                 let _ = ended.send(outcome);
             });
@@ -195,7 +197,7 @@ impl Worker {
     async fn keep_house(self: Arc<Self>, stop: CancellationToken) {
         let mut partitions_made = None::<Instant>;
         while stop.run_until_cancelled(tokio::time::sleep(REAP_EVERY)).await.is_some() {
-            match self.outbox.reap().await {
+            match self.outbox.reap().await.inspect(counts::reaped) {
                 Ok(reaped) if reaped.requeued > 0 => self.outbox.wake(),
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "the reaper could not look"),

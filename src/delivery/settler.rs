@@ -5,7 +5,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
 use super::attempt::Ended;
+use super::counts;
 use super::worker::Worker;
+use crate::crash::{self, Point};
 use crate::outbox::{Action, Final, OutboxError};
 
 /// A batch is written when so many outcomes wait, or the first has waited so long: writing each at
@@ -28,6 +30,7 @@ impl Worker {
             }
             self.settle_until_written(&batch).await;
             self.unwritten.fetch_sub(batch.len(), Ordering::Relaxed);
+            counts::written(batch.len());
         }
     }
 
@@ -40,6 +43,7 @@ impl Worker {
                 [one] if error.is_about_the_row() => {
                     let email = one.settlement.id.email;
                     tracing::error!(%email, %error, "an outcome can never be written; its lease will run out");
+                    one.count_never_written();
                     return;
                 }
                 _ if error.is_about_the_row() => {
@@ -60,9 +64,13 @@ impl Worker {
     /// Writes a batch, and says what became of each mail once that is durable.
     pub(super) async fn settle_once(&self, batch: &[Ended]) -> Result<(), OutboxError> {
         let settlements: Vec<_> = batch.iter().map(|ended| ended.settlement.clone()).collect();
-        let lost = self.outbox.settle(self.session, &settlements).await?;
+        let writing = self.outbox.settle(self.session, &settlements);
+        let lost = crash::within(Point::DuringCommit, writing).await?;
+        crash::reach(Point::AfterCommit, "");
         for ended in batch {
-            ended.log(lost.contains(&ended.settlement.id));
+            let lost = lost.contains(&ended.settlement.id);
+            ended.log(lost);
+            ended.count(lost);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::attempt::{Ended, Stops};
 use super::cool_off::CoolOff;
 use super::in_flight::InFlight;
 use super::pulse::Pulse;
+use crate::crash::{self, Point};
 use crate::outbox::{ClaimedDelivery, Outbox, OutboxError, Payloads, SessionId};
 use crate::settings;
 use crate::transport::Transport;
@@ -107,6 +108,9 @@ impl Worker {
         let mut ids: Vec<_> = claimed.iter().map(|delivery| delivery.id.email).collect();
         ids.sort_unstable();
         ids.dedup();
+        for delivery in &claimed {
+            crash::reach(Point::AfterClaim, &delivery.recipient);
+        }
         tracing::trace!(limit, claimed = claimed.len(), emails = ids.len(), "claimed");
         if ids.is_empty() {
             return Ok((claimed, Payloads::new()));

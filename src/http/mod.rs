@@ -5,6 +5,7 @@ mod emails;
 mod error;
 mod health;
 mod jwt;
+mod metrics;
 mod test_email;
 
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::outbox::Outbox;
+use crate::telemetry::Exposition;
 pub use auth::Access;
 pub use error::ApiError;
 pub use health::Readiness;
@@ -35,6 +37,8 @@ pub struct Api {
     pub sender: Arc<str>,
     /// Whether this process still takes mail.
     pub readiness: Readiness,
+    /// What this process counted.
+    pub metrics: Exposition,
 }
 
 /// All routes.
@@ -43,6 +47,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/test-email", post(test_email::create))
         .route("/emails/{id}", get(emails::show))
         .route("/healthz", get(health::live))
+        .route("/metrics", get(metrics::show))
         .route("/readyz", get(health::ready))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)

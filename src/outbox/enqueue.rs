@@ -26,6 +26,7 @@ impl Outbox {
     pub async fn enqueue(&self, email: &Email) -> Result<Enqueued, OutboxError> {
         let enqueued = enqueue(&self.line.for_content(), email).await?;
         if enqueued.created {
+            metrics::counter!(crate::telemetry::families::ACCEPTED).increment(1);
             let deliveries = email.envelope_recipients().len();
             tracing::info!(email = %enqueued.id, deliveries, domains = domains(email), "accepted");
         }

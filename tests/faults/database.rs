@@ -1,6 +1,5 @@
 //! A migrated database of a case's own.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use facteur::email::EmailBuilder;
@@ -8,11 +7,12 @@ use facteur::outbox::SessionId;
 use facteur::{Email, EmailId, Outbox};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use tokio::sync::Mutex;
 
 use crate::cluster::Cluster;
 
 /// The server of the cases that leave theirs in peace.
-static SHARED: Mutex<Option<Cluster>> = Mutex::new(None);
+static SHARED: Mutex<Option<Cluster>> = Mutex::const_new(None);
 
 /// Its outbox, its pool, its address.
 pub(crate) struct Database {
@@ -48,17 +48,11 @@ impl Database {
     }
 
     async fn shared_url() -> String {
-        let known =
-            SHARED.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|c| c.url().to_owned());
-        match known {
-            Some(url) => url,
-            None => {
-                let cluster = Cluster::start().await;
-                let url = cluster.url().to_owned();
-                *SHARED.lock().unwrap_or_else(PoisonError::into_inner) = Some(cluster);
-                url
-            }
+        let mut shared = SHARED.lock().await;
+        if shared.is_none() {
+            *shared = Some(Cluster::start().await);
         }
+        shared.as_ref().expect("started above").url().to_owned()
     }
 
     /// One number out of one statement.
@@ -128,6 +122,5 @@ pub(crate) fn email_to(to: &str) -> EmailBuilder {
 
 /// Ends the shared server: it must not outlive the program.
 pub(crate) fn end_shared(runtime: &tokio::runtime::Runtime) {
-    let _context = runtime.enter();
-    drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
+    runtime.block_on(async { drop(SHARED.lock().await.take()) });
 }

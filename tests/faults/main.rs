@@ -11,6 +11,7 @@ mod bell;
 mod case;
 mod clients;
 mod cluster;
+mod crashes;
 mod database;
 mod disk_full;
 mod half_open;
@@ -27,9 +28,10 @@ use std::process::ExitCode;
 use case::{Case, Scale, case};
 
 /// Every case, in the order of their numbers.
-#[rustfmt::skip]
 const CASES: &[Case] = &[
     case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01),
+    case!("R02", "a worker dies at each named place", 300 s, crashes::r02),
+    case!("R03", "the same, with on_unknown = hold", 300 s, crashes::r03),
     case!("R04", "Postgres restarted under workers at work", 300 s, postgres_down::r04),
     case!("R05", "Postgres away while replies are awaited", 200 s, postgres_down::r05),
     case!("R16", "a silent path between a worker and Postgres", 250 s, half_open::r16),
@@ -37,6 +39,7 @@ const CASES: &[Case] = &[
     case!("R19", "HTTP clients that hang up", 200 s, clients::r19),
     case!("R20", "PgBouncer in transaction mode", 200 s, pooler::r20),
     case!("R21", "no room left under Postgres", 200 s, disk_full::r21),
+    case!("R23", "a mail that kills its worker, one that breaks its renderer", 120 s, crashes::r23),
     case!("R32", "the bell between processes, black-holed", 250 s, bell::r32),
     case!("R33", "one key, many calls, and answers that are cut off", 200 s, keys::r33),
 ];

@@ -39,6 +39,9 @@ async fn the_main_job_today_tomorrow_and_after_a_kill() {
         json(client.get(format!("{inbox}/api/messages/wait?to=test@local.test&timeout=5s"))).await;
     assert_eq!((status, mail["to"][0].as_str()), (200, Some("test@local.test")));
     assert!(begun.elapsed() < Duration::from_secs(1), "in the inbox after {:?}", begun.elapsed());
+    let metrics = client.get(format!("{api}/metrics")).send().await.expect("answers");
+    let metrics = metrics.text().await.expect("text");
+    assert!(metrics.contains("\nfacteur_accepted_total 1\n"), "counted by this process: {metrics}");
 
     running.interrupt();
     let (status, took) = running.wait();

@@ -16,6 +16,7 @@ use super::content::Content;
 use super::deadlines::Deadlines;
 use super::failure::Failure;
 use super::wire::Wire;
+use crate::crash::{self, Point};
 use crate::settings::{Credentials, ExposeSecret};
 
 /// The content leaves in such pieces, each of which has its deadline.
@@ -94,16 +95,22 @@ impl Connection {
         }
         let from = address(Stage::Mail, parcel.from)?;
         let to = address(Stage::Rcpt, parcel.to)?;
+        crash::reach(Point::AfterConnect, parcel.to);
         self.command(Stage::Mail, Mail::new(Some(from), vec![]), &[250]).await?;
-        self.command(Stage::Rcpt, Rcpt::new(to, vec![]), &[250, 251, 252]).await
+        crash::reach(Point::AfterMail, parcel.to);
+        self.command(Stage::Rcpt, Rcpt::new(to, vec![]), &[250, 251, 252]).await?;
+        crash::reach(Point::AfterRcpt, parcel.to);
+        Ok(())
     }
 
     /// DATA, and all of the content but its last piece.
     pub(super) async fn begin_content(&mut self, content: &Content) -> Result<(), Failure> {
         self.command(Stage::Data, Data, &[354]).await?;
+        crash::reach(Point::AfterData, "");
         let whole = timeout(self.deadlines.body_of(content.len()), async {
             for piece in content.all_but_last().chunks(PIECE) {
                 self.write_piece(piece).await?;
+                crash::reach(Point::MidBody, "");
             }
             Ok(())
         });
@@ -131,6 +138,7 @@ impl Connection {
             Ok(Err(error)) => return Err(Failure::Broken { stage, text: error.to_string() }),
             Err(_) => return Err(Failure::late(stage)),
         }
+        crash::reach(Point::AfterDot, "");
         let answer = timeout(self.deadlines.end_of_data, self.smtp.read_response()).await;
         self.judge(stage, &[250], answer)?;
         self.mails += 1;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 
 use super::{Gate, Outcome, Parcel, Report, Stage};
+use crate::crash::{self, Point};
 use crate::settings;
 use connection::Connection;
 use content::Content;
@@ -141,6 +142,7 @@ impl SmtpTransport {
         if !gate.before_dot() {
             return Outcome::Interrupted;
         }
+        crash::reach(Point::BeforeDot, "");
         if let Err(failure) = connection.end_content(content).await {
             return failure.before_dot();
         }

@@ -17,7 +17,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::settings::{Log, LogFormat};
 
-/// Why logging could not start.
+/// Why logging or counting could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter is malformed.
@@ -26,6 +26,9 @@ pub enum TelemetryError {
     /// There is a subscriber already.
     #[error("logging was started before")]
     Started(#[from] TryInitError),
+    /// Something in this process counts already.
+    #[error("counting was started before")]
+    Counting,
 }
 
 /// Starts logging, for the whole process.
@@ -230,7 +233,7 @@ mod tests {
         let out = as_text(|| tracing::warn!(id = 7, host = "relay.test", "late"));
         let (time, rest) = out.split_once(' ').expect("a time");
         is_utc(time);
-        assert_eq!(rest, " WARN facteur::telemetry::tests: late id=7 host=\"relay.test\"\n");
+        assert_eq!(rest, " WARN facteur::telemetry::log::tests: late id=7 host=\"relay.test\"\n");
     }
 
     #[test]

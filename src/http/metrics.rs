@@ -1,0 +1,56 @@
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use metrics::gauge;
+use tokio::time::timeout;
+
+use super::Api;
+use super::auth::Caller;
+use crate::outbox::{Health, Outbox};
+use crate::telemetry::families::{DATABASE_UP, OLDEST_DUE, OLDEST_SNAPSHOT, QUEUE, WORKERS_ALIVE};
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Well within the ten seconds that Prometheus waits.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// `GET /metrics`: what this process counted, and how the queue looks. Answers also while the database is away.
+pub(super) async fn show(State(api): State<Api>, _caller: Caller) -> impl IntoResponse {
+    let health = read(&api.outbox).await;
+    let text = api.metrics.text(|| tell(health.as_ref()));
+    ([(CONTENT_TYPE, TEXT)], text)
+}
+
+async fn read(outbox: &Outbox) -> Option<Health> {
+    match timeout(PATIENCE, outbox.health()).await {
+        Ok(Ok(health)) => Some(health),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the queue could not be looked at");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("the queue could not be looked at: the database does not answer");
+            None
+        }
+    }
+}
+
+fn tell(health: Option<&Health>) {
+    gauge!(DATABASE_UP).set(if health.is_some() { 1.0 } else { 0.0 });
+    let Some(health) = health else { return };
+    let states = [
+        ("queued_due", Some(health.due)),
+        ("scheduled", Some(health.scheduled)),
+        ("sending", Some(health.sending)),
+        ("unknown", health.unknown),
+    ];
+    for (state, deliveries) in states {
+        if let Some(deliveries) = deliveries {
+            gauge!(QUEUE, "state" => state).set(deliveries as f64);
+        }
+    }
+    gauge!(OLDEST_DUE).set(health.oldest_due.as_secs_f64());
+    gauge!(OLDEST_SNAPSHOT).set(health.oldest_snapshot.as_secs_f64());
+    gauge!(WORKERS_ALIVE).set(health.workers_alive as f64);
+}
