@@ -75,7 +75,7 @@ fn is_root() -> bool {
 
 /// Enqueueing, draining, a worker that dies, HTTP: all of it through the pooler.
 pub(crate) async fn r20(scale: Scale) -> Figures {
-    let (mails, posts) = scale.pick((500, 100), (5_000, 1_000));
+    let (mails, posts) = scale.pick((200, 50), (5_000, 1_000));
     let mut figures = Figures::new();
     let database = Database::new().await;
     let Some(pooler) = PgBouncer::before(&database.url).await else {
@@ -98,15 +98,8 @@ pub(crate) async fn r20(scale: Scale) -> Figures {
     let dead = [workers[0].log()];
     workers[0].kill();
     workers[0] = Process::start(&["worker"], &aware);
-    let expired = "SELECT count(*) FROM facteur.deliveries d WHERE state = 'sending'
-                   AND NOT EXISTS (SELECT FROM facteur.worker_sessions w WHERE w.id = d.worker_id AND expires_at > now())";
-    let end = Instant::now() + Duration::from_secs(3);
-    while Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let reaped = database.until(expired, 0, Duration::from_secs(20)).await;
-    database.execute("UPDATE facteur.deliveries SET run_at = now() WHERE state = 'queued'").await;
-    let drained = database.until_drained(Duration::from_secs(60)).await;
+    let drained = drained_in_haste(&database, Duration::from_secs(60)).await;
+    let taken_back = database.number("SELECT count(*) FROM facteur.events WHERE kind = 'lease_lost'").await;
     let logs = dead.into_iter().chain(workers.iter().map(Process::log)).chain([door.log()]);
     let logs: Vec<_> = logs.collect();
     let said = |text: &str| logs.iter().map(|log| log.matches(text).count()).collect::<Vec<_>>();
@@ -120,11 +113,25 @@ pub(crate) async fn r20(scale: Scale) -> Figures {
             format!("{:?}", said("no bell between processes")),
             "[1, 1, 1, 0]".to_owned(),
         )
-        .must(reaped.is_some(), "what the dead worker held is taken back")
+        .at_least("taken_back_from_the_dead", taken_back, 1)
         .must(drained.is_some(), "the queue is drained within 60 s");
     let account = Account::of(&database, &server.accepted()).await;
     account.into_figures(mails + posts + BASELINE, &mut figures);
     figures
+}
+
+/// Waits until the queue is empty; what waits for another attempt does not.
+async fn drained_in_haste(database: &Database, patience: Duration) -> Option<()> {
+    let end = Instant::now() + patience;
+    while Instant::now() < end {
+        database
+            .execute("UPDATE facteur.deliveries SET run_at = now() WHERE state = 'queued' AND run_at > now()")
+            .await;
+        if database.until_drained(Duration::from_millis(200)).await.is_some() {
+            return Some(());
+        }
+    }
+    None
 }
 
 /// Mails for the worker that does not know of the pooler.
