@@ -450,3 +450,22 @@ async fn mail_of_a_claim_whose_answer_was_lost_does_not_wait_for_the_end_of_its_
     assert_eq!(t.events(id).await, "accepted, released, sent");
     assert_eq!(t.number("SELECT attempts::bigint FROM facteur.outcomes").await, 1);
 }
+
+#[tokio::test]
+async fn what_a_newer_email_superseded_while_it_was_sent_is_not_sent_again() {
+    let t = TestOutbox::new().await;
+    let server = SmtpServer::start(Script::new()).await.unwrap();
+    let worker = worker(&t, &server.relay(), pace());
+    let code = |to: &str| email_to(to).supersedes("login-code:ada");
+    let older = t.enqueue(code("older@x.test").on_unknown(OnUnknown::Hold)).await;
+    let elsewhere = t.session().await;
+    t.claim(elsewhere).await;
+    t.enqueue(code("newer@x.test")).await;
+    t.outbox.end_session(elsewhere).await.unwrap();
+    t.outbox.reap().await.unwrap();
+    t.execute("UPDATE facteur.deliveries SET run_at = now()").await;
+    assert_eq!(worker.drain().await.unwrap(), 2, "both are claimed");
+    assert_eq!(server.accepted().len(), 1, "and one is sent");
+    assert_eq!(t.events(older).await, "accepted, lease_lost, cancelled");
+    assert_eq!(t.states().await, "cancelled 1, sent 1");
+}

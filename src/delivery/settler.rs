@@ -99,14 +99,14 @@ impl Ended {
             };
         }
         match what {
-            "sent" | "released" => line!(info),
+            "sent" | "released" | "cancelled" => line!(info),
             _ => line!(warn),
         }
     }
 
     fn reason(&self) -> Option<&'static str> {
         match self.settlement.action {
-            Action::Finish(Final::Failed, reason) => Some(reason),
+            Action::Finish(Final::Failed | Final::Cancelled, reason) => Some(reason),
             _ => None,
         }
     }

@@ -1,6 +1,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use tokio::sync::Mutex;
+
 use super::RetryPolicy;
 use super::attempt::{Ended, Stops};
 use super::cool_off::CoolOff;
@@ -8,7 +10,7 @@ use super::held::Held;
 use super::in_flight::InFlight;
 use super::pulse::Pulse;
 use crate::crash::{self, Point};
-use crate::outbox::{ClaimedDelivery, Outbox, OutboxError, Payloads, SessionId};
+use crate::outbox::{ClaimedDelivery, Cursor, Outbox, OutboxError, Payloads, SessionId};
 use crate::settings;
 use crate::transport::Transport;
 
@@ -37,6 +39,8 @@ pub struct Worker {
     pub(super) settings: settings::Worker,
     host: String,
     turn: AtomicU64,
+    /// Where the last claim ended; claims of one worker follow each other.
+    cursor: Mutex<Cursor>,
 }
 
 impl Worker {
@@ -60,6 +64,7 @@ impl Worker {
             settings,
             host: host.into(),
             turn: AtomicU64::new(0),
+            cursor: Mutex::default(),
         }
     }
 
@@ -112,7 +117,10 @@ impl Worker {
         // Until the answer is here, also when this future is dropped.
         self.held.doubt(true);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let claimed = self.outbox.claim(self.session, limit, self.settings.lease, turn).await?;
+        let mut cursor = self.cursor.lock().await;
+        let claimed =
+            self.outbox.claim_on(&mut cursor, self.session, limit, self.settings.lease, turn).await?;
+        drop(cursor);
         self.held.take(&claimed);
         self.held.doubt(false);
         let mut ids: Vec<_> = claimed.iter().map(|delivery| delivery.id.email).collect();

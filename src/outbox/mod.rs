@@ -3,18 +3,25 @@
 //! A delivery is held by a lease with a fencing token, never by an open transaction: claiming,
 //! settling and reaping are one short statement each, and a write with an old token touches nothing.
 
+mod by_hand;
+mod cancel;
 mod claim;
 mod connection;
+mod cursor;
 mod delivery;
 mod enqueue;
 mod health;
 mod listener;
 mod payload;
+mod prune;
 mod read;
 mod reap;
+mod reschedule;
 mod schema;
 mod session;
 mod settle;
+mod upkeep;
+mod wipe;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +32,14 @@ use tokio::sync::Notify;
 
 use connection::Line;
 
+pub use cancel::Cancelled;
 pub use claim::ClaimedDelivery;
+pub use cursor::Cursor;
 pub use delivery::{DeliveryId, LeaseToken};
 pub use enqueue::{Enqueued, enqueue};
 pub use health::Health;
 pub use payload::Payloads;
+pub use prune::Pruned;
 pub use read::{DeliveryView, EmailView, Status};
 pub use reap::Reaped;
 pub use schema::migrate;
@@ -56,9 +66,18 @@ pub enum OutboxError {
     /// The schema could not be brought up to date.
     #[error("the schema could not be brought up to date: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
-    /// The key was used before, with another e-mail.
+    /// The key was used in the last 24 hours, with another e-mail.
     #[error("the idempotency key was used before, with another e-mail")]
     KeyReused,
+    /// The key is another transaction's that has not ended, and the wait for it was cut.
+    #[error("the idempotency key is in use by a request that has not ended yet")]
+    KeyInFlight,
+    /// The e-mail was sensitive and is wiped: there is nothing left to send.
+    #[error("the e-mail's content was wiped when it ended; it cannot be sent again")]
+    Wiped,
+    /// Who does something by hand must say who they are.
+    #[error("actor must be 1 to 128 characters, none of them a control character")]
+    Actor,
 }
 
 impl OutboxError {

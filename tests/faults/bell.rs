@@ -42,6 +42,10 @@ pub(crate) async fn r32(scale: Scale) -> Figures {
         heartbeat: Duration::from_secs(5),
         session_expiry: Duration::from_secs(30),
         grace: Duration::from_secs(2),
+        keep: settings::Keep {
+            sent: Duration::from_secs(30 * 86_400),
+            failed: Duration::from_secs(90 * 86_400),
+        },
     };
     let transport = Transport::Smtp(SmtpTransport::new(&server.relay()).unwrap());
     let worker = std::sync::Arc::new(Worker::new(here.clone(), transport, settings, "faults"));

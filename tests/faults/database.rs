@@ -30,13 +30,22 @@ impl Database {
 
     /// On a server of the case's own.
     pub(crate) async fn on(server: &str) -> Self {
+        Self::at(&Self::empty_on(server).await).await
+    }
+
+    /// The address of a database that nobody has migrated.
+    pub(crate) async fn empty() -> String {
+        Self::empty_on(&Self::shared_url().await).await
+    }
+
+    async fn empty_on(server: &str) -> String {
         let name = format!("faults_{}", uuid::Uuid::new_v4().simple());
         let mut admin = PgConnection::connect(server).await.unwrap();
         let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
         sqlx::query(create).execute(&mut admin).await.unwrap();
         admin.close().await.unwrap();
         let (address, _) = server.rsplit_once('/').expect("a URL with a database");
-        Self::at(&format!("{address}/{name}")).await
+        format!("{address}/{name}")
     }
 
     /// That which is there, at any address: through a proxy or a pooler, say.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,9 +32,18 @@ pub(crate) async fn serve(
     arguments: &[&str],
     environment: &[(&'static str, String)],
 ) -> (Process, SocketAddr) {
+    serve_of(Path::new(env!("CARGO_BIN_EXE_facteur")), arguments, environment).await
+}
+
+/// The same of another build.
+pub(crate) async fn serve_of(
+    program: &Path,
+    arguments: &[&str],
+    environment: &[(&'static str, String)],
+) -> (Process, SocketAddr) {
     let mut environment = environment.to_vec();
     environment.push(("HTTP_PORT", "0".to_owned()));
-    let process = Process::start(&[&["serve"], arguments].concat(), &environment);
+    let process = Process::start_of(program, &[&["serve"], arguments].concat(), &environment);
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         let log = process.log();

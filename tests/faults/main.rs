@@ -14,14 +14,19 @@ mod cluster;
 mod crashes;
 mod database;
 mod disk_full;
+mod first_start;
+mod frozen;
 mod half_open;
 mod http;
+mod idle;
 mod keys;
 mod kills;
 mod paper;
 mod pooler;
 mod postgres_down;
 mod process;
+mod stops;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -34,6 +39,10 @@ const CASES: &[Case] = &[
     case!("R03", "the same, with on_unknown = hold", 300 s, crashes::r03),
     case!("R04", "Postgres restarted under workers at work", 300 s, postgres_down::r04),
     case!("R05", "Postgres away while replies are awaited", 200 s, postgres_down::r05),
+    case!("R12", "SIGTERM under load, then twice", 120 s, stops::r12),
+    case!("R13", "SIGTERM with a server gone silent", 120 s, stops::r13),
+    case!("R14", "a worker frozen past its session, before and behind the dot", 420 s, frozen::r14),
+    case!("R15", "a lease shorter than the server's answer", 120 s, frozen::r15),
     case!("R16", "a silent path between a worker and Postgres", 250 s, half_open::r16),
     case!("R18", "more HTTP clients than connections", 200 s, clients::r18),
     case!("R19", "HTTP clients that hang up", 200 s, clients::r19),
@@ -42,6 +51,9 @@ const CASES: &[Case] = &[
     case!("R23", "a mail that kills its worker, one that breaks its renderer", 120 s, crashes::r23),
     case!("R32", "the bell between processes, black-holed", 250 s, bell::r32),
     case!("R33", "one key, many calls, and answers that are cut off", 200 s, keys::r33),
+    case!("R37", "an empty queue", 120 s, idle::r37),
+    case!("R38", "old and new together, the schema changed under both", 200 s, upgrade::r38),
+    case!("R39", "first starts all at once, one killed on the way", 180 s, first_start::r39),
 ];
 
 struct Arguments {

@@ -32,8 +32,17 @@ pub(crate) fn hasty(database: &str, relay: &Relay) -> Vec<(&'static str, String)
 impl Process {
     /// `facteur …` with this environment and nothing else but the path.
     pub(crate) fn start(arguments: &[&str], environment: &[(&'static str, String)]) -> Self {
+        Self::start_of(Path::new(env!("CARGO_BIN_EXE_facteur")), arguments, environment)
+    }
+
+    /// The same of another build.
+    pub(crate) fn start_of(
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&'static str, String)],
+    ) -> Self {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{}.log", uuid::Uuid::new_v4()));
-        let child = Command::new(env!("CARGO_BIN_EXE_facteur"))
+        let child = Command::new(program)
             .args(arguments)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
@@ -71,6 +80,20 @@ impl Process {
                 return None;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// What stands behind `start` in its log, up to a quotation mark, once it is there.
+    pub(crate) async fn logged(&self, start: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            if let Some((_, rest)) = self.log().split_once(start)
+                && let Some((value, _)) = rest.split_once('"')
+            {
+                return value.to_owned();
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "never logged {start}: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
