@@ -430,7 +430,8 @@ async fn mail_of_a_claim_whose_answer_was_lost_does_not_wait_for_the_end_of_its_
     let server = SmtpServer::start(Script::new()).await.unwrap();
     let transport = Transport::Smtp(SmtpTransport::new(&server.relay()).unwrap());
     // Of one connection, which knows the statement after the first tick: the next is sent in one go.
-    let pool = PgPoolOptions::new().max_connections(1).connect(t.url()).await.unwrap();
+    let address = t.pool.connect_options();
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with((*address).clone());
     let outbox = Outbox::new(pool).with_deadline(Duration::from_millis(200));
     let worker = Worker::new(outbox, transport, pace(), "test");
     assert_eq!(worker.tick().await.unwrap(), Tick::Idle);

@@ -75,11 +75,13 @@ impl Line {
         // connection to somebody else, unless both are in one transaction.
         connection.execute("BEGIN").await?;
         let result = connection.fetch_many(query).try_collect().await;
-        match &result {
-            Ok(_) => drop(connection.execute("COMMIT").await?),
-            Err(Error::Database(_)) => drop(connection.execute("ROLLBACK").await?),
-            Err(_) => {}
-        }
+        let end = match &result {
+            Ok(_) => "COMMIT",
+            Err(Error::Database(_)) => "ROLLBACK",
+            // Nobody knows how it stands: the connection is closed.
+            Err(_) => return result,
+        };
+        connection.execute(end).await?;
         result
     }
 }
