@@ -4,6 +4,9 @@
 -- No table is rewritten or scanned: columns with constant defaults, constraints NOT VALID, and new tables
 -- in the place of new indexes on large ones. Processes of 0001 go on working beside it.
 SET LOCAL lock_timeout = '2s';
+-- In the order in which acceptance and settling take them: the other way round, a process at work and
+-- this migration wait for each other, and the database ends one of them.
+LOCK TABLE facteur.emails, facteur.deliveries, facteur.outcomes, facteur.events IN ACCESS EXCLUSIVE MODE;
 
 -- 1. The queue.
 ALTER TABLE facteur.deliveries

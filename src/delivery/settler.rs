@@ -69,6 +69,7 @@ impl Worker {
         crash::reach(Point::AfterCommit, "");
         for ended in batch {
             let lost = lost.contains(&ended.settlement.id);
+            self.held.give_up(ended.settlement.id, ended.settlement.token);
             ended.log(lost);
             ended.count(lost);
         }

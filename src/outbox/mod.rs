@@ -81,15 +81,15 @@ pub enum OutboxError {
 }
 
 impl OutboxError {
-    /// Whether the same call may well succeed in a moment: the database is away or has no connection free.
+    /// Whether the same call may well succeed in a moment: the database is away, has no connection
+    /// free, is stopping, starting or full, or somebody holds a lock.
     pub fn is_passing(&self) -> bool {
         use sqlx::Error as Sql;
-        let Self::Database(error) = self else { return false };
-        // A lock that was not to be had in time (55P03), a statement that was cut (57014), a server
-        // that is going or coming (57P01 to 57P03).
-        let code = error.as_database_error().and_then(|error| error.code());
-        matches!(error, Sql::PoolTimedOut | Sql::PoolClosed | Sql::Io(_))
-            || code.is_some_and(|code| ["55P03", "57014", "57P01", "57P02", "57P03"].contains(&&*code))
+        match self {
+            Self::Database(Sql::PoolTimedOut | Sql::PoolClosed | Sql::Io(_)) => true,
+            Self::Database(Sql::Database(error)) => error.code().is_some_and(|code| is_passing(&code)),
+            _ => false,
+        }
     }
 
     /// Whether a row itself is at fault: the same write can never succeed (SQLSTATE classes 22 and 23).
@@ -98,6 +98,12 @@ impl OutboxError {
         let code = error.as_database_error().and_then(|error| error.code());
         code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
     }
+}
+
+/// Of SQLSTATEs: connection (08), resources (53), a server that stops or starts (57),
+/// one that was made a standby (25006), locks and deadlocks (40, 55P03).
+fn is_passing(code: &str) -> bool {
+    ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) || matches!(code, "25006" | "55P03")
 }
 
 impl Outbox {
@@ -150,5 +156,20 @@ impl Outbox {
     /// The pool, for what runs beside the outbox in the same database.
     pub fn pool(&self) -> &PgPool {
         &self.line.pool
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_passing;
+
+    #[test]
+    fn what_time_alone_can_mend_is_told_from_what_it_cannot() {
+        for code in ["53100", "53300", "57P01", "57P03", "57014", "55P03", "40P01", "08006", "25006"] {
+            assert!(is_passing(code), "{code}");
+        }
+        for code in ["22001", "23505", "42P01", "42501", "28P01", "XX001"] {
+            assert!(!is_passing(code), "{code}");
+        }
     }
 }

@@ -1,4 +1,6 @@
-use super::{Outbox, OutboxError};
+use uuid::Uuid;
+
+use super::{DeliveryId, LeaseToken, Outbox, OutboxError, SessionId};
 
 /// What a sweep of the reaper found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -104,5 +106,51 @@ impl Outbox {
             );
         }
         Ok(reaped)
+    }
+
+    /// Takes back what `worker` leased without knowing it, its attempt with it: the answer to a claim
+    /// was lost after its commit. `held` is all that it knows of.
+    ///
+    /// Only the worker itself may do it, and not while a claim of its own is under way.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn release_others(
+        &self,
+        worker: SessionId,
+        held: &[(DeliveryId, LeaseToken)],
+    ) -> Result<i64, OutboxError> {
+        let emails: Vec<Uuid> = held.iter().map(|(id, _)| id.email.as_uuid()).collect();
+        let positions: Vec<i16> = held.iter().map(|(id, _)| id.position).collect();
+        let tokens: Vec<i64> = held.iter().map(|(_, token)| token.get()).collect();
+        let released = sqlx::query_scalar!(
+            r#"
+            WITH back AS (
+              UPDATE facteur.deliveries d
+              SET state = 'queued', attempt = d.attempt - 1, run_at = now(), lease_until = NULL, worker_id = NULL
+              WHERE d.worker_id = $1 AND d.state = 'sending'
+                AND NOT EXISTS (
+                  SELECT FROM unnest($2::uuid[], $3::smallint[], $4::bigint[]) AS h (email_id, position, token)
+                  WHERE h.email_id = d.email_id AND h.position = d.position AND h.token = d.lease_token
+                )
+              RETURNING d.email_id, d.position, d.attempt + 1 AS attempt, d.lease_token
+            ),
+            event AS (
+              INSERT INTO facteur.events (email_id, position, kind, attempt, lease_token, worker_id)
+              SELECT email_id, position, 'released', attempt, lease_token, $1 FROM back
+            )
+            SELECT count(*) AS "released!" FROM back
+            "#,
+            worker.as_uuid(),
+            &emails,
+            &positions,
+            &tokens,
+        )
+        .fetch_one(&self.line)
+        .await?;
+        if released > 0 {
+            tracing::warn!(released, "took back what a claim had leased whose answer was lost");
+        }
+        Ok(released)
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use facteur::email::EmailBuilder;
-use facteur::outbox::SessionId;
 use facteur::settings::Keep;
 use facteur::{Email, EmailId, Outbox};
 use sqlx::postgres::PgPoolOptions;
@@ -97,14 +96,6 @@ impl Database {
             async move { self.outbox.enqueue(&email).await.unwrap().id }
         });
         all.buffered(8).collect().await
-    }
-
-    /// A session that is alive.
-    pub(crate) async fn session(&self) -> SessionId {
-        let session = SessionId::new();
-        let (expiry, lease) = (Duration::from_secs(30), Duration::from_secs(120));
-        self.outbox.heartbeat(session, "faults", expiry, lease, &[]).await.unwrap();
-        session
     }
 
     /// Waits until a number is what it should be; looks ten times a second. How long it took.

@@ -32,8 +32,17 @@ pub(crate) fn hasty(database: &str, relay: &Relay) -> Vec<(&'static str, String)
 impl Process {
     /// `facteur …` with this environment and nothing else.
     pub(crate) fn start(arguments: &[&str], environment: &[(&'static str, String)]) -> Self {
+        Self::start_of(Path::new(env!("CARGO_BIN_EXE_facteur")), arguments, environment)
+    }
+
+    /// The same of another build.
+    pub(crate) fn start_of(
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&'static str, String)],
+    ) -> Self {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{}.log", uuid::Uuid::new_v4()));
-        let child = Command::new(env!("CARGO_BIN_EXE_facteur"))
+        let child = Command::new(program)
             .args(arguments)
             .env_clear()
             .envs(environment.iter().map(|(name, value)| (name, value)))
