@@ -33,7 +33,8 @@ pub(crate) async fn r18(scale: Scale) -> Figures {
     ]);
     let (_process, address) = serve(&[], &environment).await;
     // Not from the door: what the workers have to do while it is shut.
-    let backlog = database.enqueue(200).await.len();
+    let later = time::OffsetDateTime::now_utc() + Duration::from_secs(3_600);
+    let backlog = database.enqueue_each(200, |email| email.scheduled_at(later)).await.len();
     let end = Instant::now() + load;
     let clients = join_all((0..CLIENTS).map(|client| knock(address, client, end)));
     let (answers, sent_while_locked) = tokio::join!(clients, lock_the_door(&database));
@@ -84,7 +85,7 @@ const LOCKED: Duration = Duration::from_millis(2_500);
 async fn lock_the_door(database: &Database) -> i64 {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut lock = database.pool.begin().await.unwrap();
-    sqlx::query("LOCK TABLE facteur.emails IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    sqlx::query("LOCK TABLE facteur.idempotency IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
     let before = database.number(OUTCOMES).await;
     database.execute("UPDATE facteur.deliveries SET run_at = now() WHERE state = 'queued'").await;
     tokio::time::sleep(LOCKED).await;
