@@ -283,14 +283,7 @@ async fn nobody_there_is_tried_again() {
     let listener = TcpSocket::new_v4().unwrap();
     listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let relay = |port| Relay {
-        host: "127.0.0.1".to_owned(),
-        port,
-        tls: facteur::settings::Tls::None,
-        credentials: None,
-        hello_name: None,
-        max_connections: 1,
-    };
+    let relay = |port| Relay { max_connections: 1, ..Relay::new("127.0.0.1", port) };
     // Bound, not listening: refused.
     let refused = send(&patient(&relay(address.port())), "ada@example.test").await;
     assert_eq!(class(&refused), "Retry");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use facteur::Email;
 use facteur::email::StoredEmail;
-use facteur::settings::{Relay, Tls};
+use facteur::settings::Relay;
 use facteur::testing::{Script, SmtpServer, Speaker};
 use facteur::transport::{Outcome, Parcel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,14 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use transport::{FROM, OpenGate, patient, send};
 
 fn relay(port: u16) -> Relay {
-    Relay {
-        host: "127.0.0.1".to_owned(),
-        port,
-        tls: Tls::None,
-        credentials: None,
-        hello_name: None,
-        max_connections: 1,
-    }
+    Relay { max_connections: 1, ..Relay::new("127.0.0.1", port) }
 }
 
 /// Says a reply, and takes exactly what one read brings.

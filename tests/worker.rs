@@ -81,14 +81,7 @@ impl Drop for Catcher {
 }
 
 fn relay_at(port: u16) -> Relay {
-    Relay {
-        host: "127.0.0.1".into(),
-        port,
-        tls: Tls::None,
-        credentials: None,
-        hello_name: None,
-        max_connections: 8,
-    }
+    Relay::new("127.0.0.1", port)
 }
 
 fn worker(t: &TestOutbox, relay: &Relay, pace: settings::Worker) -> Arc<Worker> {

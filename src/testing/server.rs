@@ -76,14 +76,8 @@ impl SmtpServer {
             username: SecretString::from(login.username.clone()),
             password: SecretString::from(login.password.clone()),
         });
-        Relay {
-            host: self.addr.ip().to_string(),
-            port: self.addr.port(),
-            tls,
-            credentials,
-            hello_name: None,
-            max_connections: 4,
-        }
+        let here = Relay::new(self.addr.ip().to_string(), self.addr.port());
+        Relay { tls, credentials, max_connections: 4, ..here }
     }
 
     /// The mails that it has taken, in order; each is here before its client hears so.

@@ -4,18 +4,23 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection::Connection;
+use crate::settings::Relay;
 
-/// When a connection is too old, too used or too long unused to be trusted with another mail.
-const MAX_AGE: Duration = Duration::from_secs(300);
-const MAX_MAILS: u32 = 100;
-const MAX_IDLE: Duration = Duration::from_secs(20);
 /// Unused for so long, it is asked whether it is still there.
 pub(super) const DOUBTED_AFTER: Duration = Duration::from_secs(5);
 
 /// At most so many connections, open or opening; the latest used is used first.
 pub(super) struct Pool {
     slots: Arc<Semaphore>,
+    limits: Limits,
     idle: Mutex<Vec<Idle>>,
+}
+
+/// When a connection is too old, too used or too long unused to be trusted with another mail.
+struct Limits {
+    age: Duration,
+    idle: Duration,
+    mails: u32,
 }
 
 struct Idle {
@@ -30,8 +35,11 @@ pub(super) struct Slot {
 }
 
 impl Pool {
-    pub(super) fn new(size: usize) -> Self {
-        Self { slots: Arc::new(Semaphore::new(size.max(1))), idle: Mutex::default() }
+    pub(super) fn new(relay: &Relay) -> Self {
+        let slots = Arc::new(Semaphore::new(relay.max_connections.max(1)));
+        let (age, idle) = (relay.max_connection_age, relay.idle_timeout);
+        let limits = Limits { age, idle, mails: relay.max_per_connection };
+        Self { slots, limits, idle: Mutex::default() }
     }
 
     /// Waits for a slot.
@@ -44,7 +52,7 @@ impl Pool {
 
     /// Takes a connection back that ended its mail in order; returns it when it has served enough.
     pub(super) fn put_back(&self, connection: Connection) -> Option<Connection> {
-        if connection.mails >= MAX_MAILS || connection.born.elapsed() > MAX_AGE {
+        if connection.mails >= self.limits.mails || connection.born.elapsed() > self.limits.age {
             return Some(connection);
         }
         self.lock().push(Idle { connection, since: Instant::now() });
@@ -53,9 +61,13 @@ impl Pool {
 
     /// The connections that idled for too long.
     pub(super) fn take_stale(&self) -> Vec<Connection> {
-        let stale =
-            |idle: &mut Idle| idle.since.elapsed() > MAX_IDLE || idle.connection.born.elapsed() > MAX_AGE;
+        let stale = |idle: &mut Idle| self.is_stale(&idle.connection, idle.since.elapsed());
         self.lock().extract_if(.., stale).map(|idle| idle.connection).collect()
+    }
+
+    /// Whether a connection that idled for so long has served enough.
+    pub(super) fn is_stale(&self, connection: &Connection, idled: Duration) -> bool {
+        idled > self.limits.idle || connection.born.elapsed() > self.limits.age
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
