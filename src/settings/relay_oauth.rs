@@ -57,7 +57,9 @@ impl Said {
         for (name, _) in NAMES.iter().zip(set).filter(|(_, set)| !set) {
             let file = super::known::file_name(name);
             let text = "tokens for XOAUTH2 need a token URL, a client id and a client secret";
-            reader.fault_unless_known(&[name, &file], text);
+            if !reader.is_faulty(&[name, &file]) {
+                reader.fault(&[name], text);
+            }
         }
         let names = ["SMTP_USERNAME", "SMTP_USERNAME_FILE", "EMAIL_HOST_USER", "EMAIL_HOST_USER_FILE"];
         if mailbox.is_none() && !reader.is_faulty(&names) {

@@ -98,6 +98,8 @@ pub(super) fn is_certificate_fault(error: &std::io::Error) -> bool {
                 | Alert::CertificateExpired
                 | Alert::CertificateUnknown
                 | Alert::UnknownCA
+                // The signature on ours is not by whom it names.
+                | Alert::DecryptError
                 | Alert::AccessDenied
         ),
         _ => false,
