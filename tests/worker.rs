@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use facteur::delivery::{Shutdown, Tick, Worker};
 use facteur::email::OnUnknown;
 use facteur::inbox::{Inbox, InboxSettings};
-use facteur::settings::{self, Credentials, Relay, Tls};
+use facteur::settings::{self, Credentials, Relay};
 use facteur::testing::{Fault, Script, SmtpServer, Stage};
 use facteur::transport::{Transport, smtp::SmtpTransport};
 use support::outbox::{TestOutbox, email_to, pace};

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode, Url, redirect};
+use reqwest::{Client, Url, redirect};
 use serde::Deserialize;
 
 use super::{Failure, Fetched, OAuth, SecretString, Stage};
@@ -67,10 +67,10 @@ impl Endpoint {
                 return Err(away("its answer is longer than 256 KiB"));
             }
         }
-        if response.status() == StatusCode::OK {
-            return granted(&body);
+        match response.status().as_u16() {
+            200 => granted(&body),
+            status => Err(denied(status, &body, oauth)),
         }
-        Err(denied(response.status(), &body, oauth))
     }
 }
 
@@ -112,13 +112,12 @@ fn granted(body: &[u8]) -> Result<Fetched, Failure> {
     Ok(Fetched { secret: SecretString::from(granted.access_token), lives })
 }
 
-fn denied(status: StatusCode, body: &[u8], oauth: &OAuth) -> Failure {
+fn denied(status: u16, body: &[u8], oauth: &OAuth) -> Failure {
     let Denied { error, error_description } = serde_json::from_slice(body).unwrap_or_default();
     let words = format!("{status} {error} {error_description}");
     let words = words.replace(oauth.client_secret.expose_secret(), "(the client secret)");
     let words: String = words.trim().chars().filter(|c| !c.is_control()).take(SHOWN).collect();
-    let later = status.is_server_error()
-        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+    let later = matches!(status, 408 | 429 | 500..=599)
         || matches!(error.as_str(), "temporarily_unavailable" | "server_error");
     if later { away(&words) } else { unfit(format!("the token endpoint refuses: {words}")) }
 }
