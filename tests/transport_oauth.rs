@@ -5,6 +5,8 @@
 
 mod transport;
 
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use facteur::settings::{Credentials, OAuth, Relay, SecretString};
@@ -231,8 +233,33 @@ async fn tokens_come_before_a_password_and_a_password_before_nothing() {
     }
 }
 
+/// Every line of the log, the libraries' among them, at the level that says most.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn no_secret_is_in_anything_that_is_shown() {
+    let log = Log::default();
+    let writer = log.clone();
+    let everything = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    // With it, what libraries say through the crate `log`.
+    let _listening = tracing_subscriber::util::SubscriberInitExt::set_default(everything);
+    tracing::trace!("heard");
     let (tokens, _server, relay) = start(|script| script).await;
     let way = patient(&relay);
     let mut shown = format!("{relay:?} {way:?} {tokens:?}");
@@ -249,7 +276,9 @@ async fn no_secret_is_in_anything_that_is_shown() {
         shown += &format!("{outcome:?} {report}");
         assert!(!report.text.chars().any(char::is_control), "{:?}", report.text);
     }
-    for secret in [SECRET, "s3cret", &token, "s1gnature", MAILBOX] {
+    shown += &String::from_utf8_lossy(&log.0.lock().unwrap());
+    assert!(shown.contains("heard"), "nothing was logged");
+    for secret in [SECRET, "s3cret", "s3cret%26", "dXNlcj1zaG9w", &token, "s1gnature", MAILBOX] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
 }

@@ -299,6 +299,32 @@ mod tests {
         assert_eq!(wire.write_all(b"NOOP").await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
+    /// RFC 2920 §3.1: a server may answer what it has while the rest is still on its way.
+    #[tokio::test]
+    async fn an_answer_to_the_first_of_a_group_is_not_out_of_turn() {
+        let (ours, mut server) = tokio::io::duplex(8);
+        let mut wire = Wire::new(Box::new(ours), ([127, 0, 0, 1], 25).into(), b"");
+        let answering = async {
+            let mut heard = [0; 12];
+            server.read_exact(&mut heard).await.unwrap();
+            server.write_all(b"250 a\r\n").await.unwrap();
+            server.read_exact(&mut heard).await.unwrap();
+            server.write_all(b"550 b\r\n").await.unwrap();
+        };
+        let asking = async {
+            wire.write_group(b"RSET 12345\r\nNOOP 12345\r\n").await.unwrap();
+            let mut buffer = [0; 100];
+            for (code, text) in [("250", "a"), ("550", "b")] {
+                wire.next_reply();
+                while !wire.reply_text().ends_with(text) {
+                    assert_ne!(wire.read(&mut buffer).await.unwrap(), 0);
+                }
+                assert_eq!(wire.reply_code(), code);
+            }
+        };
+        tokio::join!(answering, asking);
+    }
+
     #[tokio::test]
     async fn an_endless_reply_is_cut() {
         let (mut wire, mut server) = wire();
