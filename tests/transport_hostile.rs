@@ -16,7 +16,16 @@ use transport::{FROM, MESSAGE, OpenGate, deadlines, patient, send};
 
 const ALL: [Stage; 6] = [Stage::Banner, Stage::Ehlo, Stage::Mail, Stage::Rcpt, Stage::Data, Stage::EndOfData];
 
+/// With the envelope in one write; one by one, it must come to the same.
 async fn sent_by(script: Script) -> (Outcome, SmtpServer) {
+    let (apart, one_by_one) = sent_once(script.clone().without_pipelining()).await;
+    let (outcome, server) = sent_once(script).await;
+    assert_eq!(std::mem::discriminant(&outcome), std::mem::discriminant(&apart), "{outcome:?}, {apart:?}");
+    assert_eq!(server.accepted().len(), one_by_one.accepted().len(), "{outcome:?}, {apart:?}");
+    (outcome, server)
+}
+
+async fn sent_once(script: Script) -> (Outcome, SmtpServer) {
     let server = SmtpServer::start(script).await.unwrap();
     let roots = RootCertStore::empty();
     let way = SmtpTransport::with_roots(&server.relay(), roots, deadlines(Duration::from_secs(1))).unwrap();
@@ -100,13 +109,13 @@ async fn an_answer_before_the_final_dot_is_no_answer() {
     }
     let large = [MESSAGE, "A line that is one of many.\r\n".repeat(300_000).as_bytes()].concat();
     let parcel = Parcel { from: FROM, to: "ada@example.test", message: &large };
-    let server = SmtpServer::start(
-        Script::new().at(Stage::Body, Fault::reply(250, "2.0.0 taken")).receive_buffer(65_536),
-    );
-    let server = server.await.unwrap();
-    let outcome = patient(&server.relay()).send(parcel, &OpenGate).await;
-    decides_nothing(&outcome, Stage::Body);
-    assert_eq!(server.accepted().len(), 0);
+    let script = Script::new().at(Stage::Body, Fault::reply(250, "2.0.0 taken")).receive_buffer(65_536);
+    for script in [script.clone().without_pipelining(), script] {
+        let server = SmtpServer::start(script).await.unwrap();
+        let outcome = patient(&server.relay()).send(parcel, &OpenGate).await;
+        decides_nothing(&outcome, Stage::Body);
+        assert_eq!(server.accepted().len(), 0);
+    }
 }
 
 #[tokio::test]
@@ -124,11 +133,13 @@ async fn a_verdict_that_comes_twice_does_not_answer_the_next_mail() {
         .at(Stage::EndOfData, Fault::twice())
         .on_mail(1)
         .at(Stage::EndOfData, Fault::reply(550, "5.7.1 no"));
-    let server = SmtpServer::start(script).await.unwrap();
-    let way = patient(&server.relay());
-    assert!(matches!(send(&way, "ada@example.test").await, Outcome::Sent(_)));
-    assert!(matches!(send(&way, "ada@example.test").await, Outcome::Reject(_)));
-    assert_eq!(server.counters().opened, 2);
+    for script in [script.clone().without_pipelining(), script] {
+        let server = SmtpServer::start(script).await.unwrap();
+        let way = patient(&server.relay());
+        assert!(matches!(send(&way, "ada@example.test").await, Outcome::Sent(_)));
+        assert!(matches!(send(&way, "ada@example.test").await, Outcome::Reject(_)));
+        assert_eq!(server.counters().opened, 2);
+    }
 }
 
 #[tokio::test]

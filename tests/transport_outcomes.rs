@@ -55,12 +55,21 @@ const TABLE: [(Stage, &str, [&str; 6]); 12] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_fault_at_every_stage_has_its_outcome() {
+    every_fault(Script::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_has_the_same_outcome_when_commands_go_one_by_one() {
+    every_fault(Script::new().without_pipelining()).await;
+}
+
+async fn every_fault(base: Script) {
     let authority = TestAuthority::new().unwrap();
     let identity = authority.issue("127.0.0.1").unwrap();
     let mut wrong = Vec::new();
     for (stage, reported, expected) in TABLE {
         let cells = FAULTS.iter().zip(expected).map(|((name, fault), expected)| {
-            let script = Script::new().starttls(identity.clone()).login("ada", "s3cret");
+            let script = base.clone().starttls(identity.clone()).login("ada", "s3cret");
             let script = script.at(stage, fault()).times(1).receive_buffer(65_536);
             let roots = authority.roots().unwrap();
             async move {
@@ -172,6 +181,11 @@ fn class(outcome: &Outcome) -> &'static str {
     }
 }
 
+/// Commands one by one, and in one write.
+fn modes() -> [Script; 2] {
+    [Script::new().without_pipelining(), Script::new()]
+}
+
 async fn outcome_of(script: Script) -> (Outcome, SmtpServer) {
     let server = SmtpServer::start(script).await.unwrap();
     let outcome = send(&patient(&server.relay()), "ada@example.test").await;
@@ -205,11 +219,32 @@ async fn replies_are_classified_as_the_table_of_codes_says() {
         (Stage::EndOfData, 550, "5.4.5 daily limit", "Unusable"),
         (Stage::EndOfData, 554, "5.7.1 spam\nsee https://example.test", "Reject"),
     ] {
-        let (outcome, server) = outcome_of(Script::new().at(stage, Fault::reply(code, text))).await;
-        assert_eq!(class(&outcome), expected, "{stage:?} {code} {text}");
-        let report = outcome.report().unwrap();
-        assert_eq!((report.code, report.text.as_str()), (Some(code), text.replace('\n', " ").as_str()));
-        assert!(server.accepted().is_empty());
+        for base in modes() {
+            let (outcome, server) = outcome_of(base.at(stage, Fault::reply(code, text))).await;
+            assert_eq!(class(&outcome), expected, "{stage:?} {code} {text}");
+            let report = outcome.report().unwrap();
+            assert_eq!((report.code, report.text.as_str()), (Some(code), text.replace('\n', " ").as_str()));
+            assert!(server.accepted().is_empty());
+        }
+    }
+}
+
+/// lettre says QUIT by itself to a refused EHLO, and would wait for its answer.
+#[tokio::test]
+async fn a_refused_ehlo_is_what_it_was_whatever_comes_of_quit() {
+    for (_, fault) in FAULTS {
+        for (code, expected) in [(502, "Unusable"), (554, "Unusable"), (451, "Retry")] {
+            let refused = Fault::reply(code, "5.5.1 what?");
+            let script = Script::new().at(Stage::Ehlo, refused).at(Stage::Quit, fault());
+            let start = Instant::now();
+            let (outcome, server) = outcome_of(script).await;
+            assert_eq!(class(&outcome), expected, "{outcome:?}");
+            let report = outcome.report().unwrap();
+            assert_eq!((report.stage.as_str(), report.code), ("ehlo", Some(code)));
+            assert_eq!(report.text, "5.5.1 what?");
+            assert!(start.elapsed() < Duration::from_secs(1));
+            assert!(!server.conversations()[0].heard("QUIT"));
+        }
     }
 }
 
@@ -231,21 +266,23 @@ async fn what_was_taken_and_not_confirmed_is_unknown_and_only_that() {
 #[tokio::test]
 async fn a_refused_recipient_keeps_the_connection() {
     let refused = Fault::reply(550, "5.1.1 no such user");
-    let script = Script::new().at(Stage::Rcpt, refused).for_recipient("nobody@example.test");
-    let server = SmtpServer::start(script).await.unwrap();
-    let way = patient(&server.relay());
-    for _ in 0..5 {
-        assert_eq!(class(&send(&way, "nobody@example.test").await), "Reject");
-        assert_eq!(class(&send(&way, "ada@example.test").await), "Sent");
+    for base in modes() {
+        let script = base.at(Stage::Rcpt, refused.clone()).for_recipient("nobody@example.test");
+        let server = SmtpServer::start(script).await.unwrap();
+        let way = patient(&server.relay());
+        for _ in 0..5 {
+            assert_eq!(class(&send(&way, "nobody@example.test").await), "Reject");
+            assert_eq!(class(&send(&way, "ada@example.test").await), "Sent");
+        }
+        assert_eq!((server.counters().opened, server.accepted().len()), (1, 5));
+        assert!(server.conversations()[0].heard("RSET\r\n"));
     }
-    assert_eq!((server.counters().opened, server.accepted().len()), (1, 5));
-    assert!(server.conversations()[0].heard("RSET\r\n"));
 }
 
 #[tokio::test]
 async fn a_fault_at_rset_is_no_fault_of_the_next_mail() {
-    for (_, fault) in FAULTS {
-        let script = Script::new()
+    for ((_, fault), base) in FAULTS.iter().flat_map(|fault| modes().map(|base| (fault, base))) {
+        let script = base
             .at(Stage::Rcpt, Fault::reply(550, "5.1.1 no such user"))
             .for_recipient("nobody@example.test")
             .at(Stage::Rset, fault());
@@ -283,14 +320,7 @@ async fn nobody_there_is_tried_again() {
     let listener = TcpSocket::new_v4().unwrap();
     listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let relay = |port| Relay {
-        host: "127.0.0.1".to_owned(),
-        port,
-        tls: facteur::settings::Tls::None,
-        credentials: None,
-        hello_name: None,
-        max_connections: 1,
-    };
+    let relay = |port| Relay { max_connections: 1, ..Relay::new("127.0.0.1", port) };
     // Bound, not listening: refused.
     let refused = send(&patient(&relay(address.port())), "ada@example.test").await;
     assert_eq!(class(&refused), "Retry");
@@ -313,8 +343,14 @@ async fn nobody_there_is_tried_again() {
 /// A cancelled send must not leave a connection on which the next mail reads the answer to the last.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_cancelled_send_the_next_is_never_falsely_sent() {
+    for base in modes() {
+        cancelled_sends(base).await;
+    }
+}
+
+async fn cancelled_sends(base: Script) {
     const CANCELLED: u64 = 300;
-    let script = Script::new()
+    let script = base
         .at(Stage::Rcpt, Fault::delay(Duration::from_micros(500)))
         .for_recipient("ada@example.test")
         .at(Stage::EndOfData, Fault::reply(550, "5.7.1 no"))

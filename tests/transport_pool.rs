@@ -43,6 +43,49 @@ async fn a_goodbye_that_takes_its_time_still_holds_its_place() {
 }
 
 #[tokio::test]
+async fn a_connection_carries_as_many_mails_as_is_set() {
+    for (most, opened) in [(1, 6), (2, 3), (5, 2), (6, 1)] {
+        let server = SmtpServer::start(Script::new()).await.unwrap();
+        let way = patient(&Relay { max_connections: 1, max_per_connection: most, ..server.relay() });
+        for _ in 0..6 {
+            assert!(matches!(send(&way, "ada@example.test").await, Outcome::Sent(_)));
+        }
+        assert_eq!(server.counters().opened, opened, "{most}");
+    }
+}
+
+/// Time is what these two are about.
+#[tokio::test]
+async fn a_connection_that_idled_or_lived_for_too_long_is_closed() {
+    let (short, long) = (Duration::from_millis(100), Duration::from_secs(300));
+    for (idle_timeout, max_connection_age) in [(short, long), (long, short)] {
+        let server = SmtpServer::start(Script::new()).await.unwrap();
+        let relay = Relay { max_connections: 1, idle_timeout, max_connection_age, ..server.relay() };
+        let way = patient(&relay);
+        assert!(matches!(send(&way, "ada@example.test").await, Outcome::Sent(_)));
+        way.close_idle().await;
+        assert_eq!(server.counters().open, 1, "too early");
+        tokio::time::sleep(2 * short).await;
+        // Also when nobody swept: the next mail does not trust it.
+        assert!(matches!(send(&way, "ada@example.test").await, Outcome::Sent(_)));
+        let counters = server.counters();
+        assert_eq!((counters.opened, counters.most_open), (2, 1), "{counters:?}");
+        assert!(server.conversations()[0].heard("QUIT\r\n"));
+        tokio::time::sleep(2 * short).await;
+        way.close_idle().await;
+        server.wait_until(|server| server.counters().open == 0).await;
+        assert!(server.conversations()[1].heard("QUIT\r\n"));
+    }
+    let server = SmtpServer::start(Script::new()).await.unwrap();
+    let way = patient(&Relay { idle_timeout: long, max_connection_age: long, ..server.relay() });
+    assert!(matches!(send(&way, "ada@example.test").await, Outcome::Sent(_)));
+    tokio::time::sleep(2 * short).await;
+    way.close_idle().await;
+    assert!(matches!(send(&way, "ada@example.test").await, Outcome::Sent(_)));
+    assert_eq!(server.counters().opened, 1);
+}
+
+#[tokio::test]
 async fn a_connection_that_the_server_closed_costs_nothing() {
     let server = SmtpServer::start(Script::new().close_after(1)).await.unwrap();
     let way = patient(&server.relay());
@@ -120,10 +163,8 @@ async fn a_server_that_allows_no_connection_at_all_is_tried_again_later() {
 async fn an_idle_connection_holds_its_place_until_it_has_said_goodbye() {
     let goodbye = Fault::delay(Duration::from_millis(200));
     let server = SmtpServer::start(Script::new().at(Stage::Quit, goodbye)).await.unwrap();
-    let idle = facteur::transport::smtp::Deadlines { idle: Duration::ZERO, ..Default::default() };
-    let relay = Relay { max_connections: 1, ..server.relay() };
-    let roots = rustls::RootCertStore::empty();
-    let way = facteur::transport::smtp::SmtpTransport::with_roots(&relay, roots, idle).unwrap();
+    let relay = Relay { max_connections: 1, idle_timeout: Duration::ZERO, ..server.relay() };
+    let way = facteur::transport::smtp::SmtpTransport::new(&relay).unwrap();
     assert!(matches!(send(&way, "ada@example.test").await, Outcome::Sent(_)));
     let ((), next) = tokio::join!(way.close_idle(), send(&way, "ada@example.test"));
     assert!(matches!(next, Outcome::Sent(_)));

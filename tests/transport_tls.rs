@@ -6,7 +6,7 @@ mod transport;
 
 use std::time::Duration;
 
-use facteur::settings::{Relay, Tls};
+use facteur::settings::{Relay, Settings, Tls, Variables};
 use facteur::testing::{Fault, Identity, Script, SmtpServer, Stage, TestAuthority};
 use facteur::transport::smtp::SmtpTransport;
 use facteur::transport::{Outcome, Report};
@@ -171,5 +171,120 @@ async fn without_authorities_nobody_is_trusted() {
         let report = unusable(send(&patient(&server.relay()), "ada@example.test").await);
         assert_eq!(report.stage.as_str(), "tls");
         nothing_was_given_away(&server);
+    }
+}
+
+/// The files of an authority, a client's certificate and its key, and what settings make of them.
+struct Files(std::path::PathBuf);
+
+impl Files {
+    fn new(name: &str) -> Self {
+        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+}
+
+/// As production reads it.
+fn relay_of(server: &SmtpServer, files: &[(&str, &str)]) -> Relay {
+    let given = server.relay();
+    let port = given.port.to_string();
+    let tls = if given.tls == Tls::Implicit { "implicit" } else { "starttls" };
+    let all = [
+        ("SMTP_HOST", "127.0.0.1"),
+        ("SMTP_PORT", &port),
+        ("SMTP_TLS", tls),
+        ("SMTP_USERNAME", "ada"),
+        ("SMTP_PASSWORD", "s3cret"),
+        ("EMAIL_FROM", "shop@example.test"),
+        ("DATABASE_URL", "postgres://localhost/mail"),
+        ("JWT_SECRET", "kW3vXo0n1yqfT8sB5hUe2RmZ7dLcA9pJ4gQiYxN6wFt"),
+    ];
+    let variables: Variables = all.iter().chain(files).copied().collect();
+    Settings::from_variables(&variables).unwrap().profile.relay().clone()
+}
+
+#[tokio::test]
+async fn an_authority_of_ones_own_is_trusted_besides_the_machines() {
+    let (authority, stranger) = (TestAuthority::new().unwrap(), TestAuthority::new().unwrap());
+    let files = Files::new("own-authority");
+    let both = files.file("both.pem", &format!("Ours:\n{}\n{}", stranger.pem(), authority.pem()));
+    let other = files.file("other.pem", &stranger.pem());
+    for way in WAYS {
+        let server = SmtpServer::start(way(script(), authority.issue("127.0.0.1").unwrap())).await.unwrap();
+        // As `facteur serve` makes it: this machine's authorities, and the file's.
+        let relay = relay_of(&server, &[("SMTP_CA_FILE", &both)]);
+        let outcome = send(&SmtpTransport::new(&relay).unwrap(), "ada@example.test").await;
+        assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");
+        // The wrong one is no help, and does not switch the check off.
+        let relay = relay_of(&server, &[("SMTP_CA_FILE", &other)]);
+        let report = unusable(send(&SmtpTransport::new(&relay).unwrap(), "ada@example.test").await);
+        assert_eq!(report.stage.as_str(), "tls");
+        assert_eq!(server.accepted().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_who_connects_is_shown_our_certificate() {
+    let (authority, stranger) = (TestAuthority::new().unwrap(), TestAuthority::new().unwrap());
+    let files = Files::new("client");
+    let ca = files.file("ca.pem", &authority.pem());
+    let (ours, theirs) =
+        (authority.issue_client("client.test").unwrap(), stranger.issue_client("client.test").unwrap());
+    let (cert, key) = (files.file("cert.pem", &ours.pem()), files.file("key.pem", &ours.key_pem()));
+    let (other_cert, other_key) =
+        (files.file("other.pem", &theirs.pem()), files.file("other-key.pem", &theirs.key_pem()));
+    for way in WAYS {
+        let identity = authority.issue("127.0.0.1").unwrap().for_clients_of(&authority).unwrap();
+        let server = SmtpServer::start(way(script(), identity)).await.unwrap();
+        for (cert_name, key_name) in
+            [("SMTP_CLIENT_CERT_FILE", "SMTP_CLIENT_KEY_FILE"), ("EMAIL_SSL_CERTFILE", "EMAIL_SSL_KEYFILE")]
+        {
+            let relay = relay_of(&server, &[("SMTP_CA_FILE", &ca), (cert_name, &cert), (key_name, &key)]);
+            let outcome = send(&SmtpTransport::new(&relay).unwrap(), "ada@example.test").await;
+            assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");
+        }
+        assert_eq!(server.accepted().len(), 2);
+        // None, and one that the server does not know: nothing that time would mend.
+        let none = relay_of(&server, &[("SMTP_CA_FILE", &ca)]);
+        let wrong = relay_of(
+            &server,
+            &[
+                ("SMTP_CA_FILE", &ca),
+                ("SMTP_CLIENT_CERT_FILE", &other_cert),
+                ("SMTP_CLIENT_KEY_FILE", &other_key),
+            ],
+        );
+        for relay in [none, wrong] {
+            let report = unusable(send(&SmtpTransport::new(&relay).unwrap(), "ada@example.test").await);
+            assert_eq!(report.stage.as_str(), "tls", "{}", report.text);
+        }
+        assert_eq!(server.accepted().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_to_nobody_who_does_not_ask() {
+    let authority = TestAuthority::new().unwrap();
+    let files = Files::new("unasked");
+    let ours = authority.issue_client("client.test").unwrap();
+    let (ca, cert, key) = (
+        files.file("ca.pem", &authority.pem()),
+        files.file("cert.pem", &ours.pem()),
+        files.file("key.pem", &ours.key_pem()),
+    );
+    let names = [("SMTP_CA_FILE", &*ca), ("SMTP_CLIENT_CERT_FILE", &*cert), ("SMTP_CLIENT_KEY_FILE", &*key)];
+    for way in WAYS {
+        let server = SmtpServer::start(way(script(), authority.issue("127.0.0.1").unwrap())).await.unwrap();
+        let relay = relay_of(&server, &names);
+        assert!(!format!("{relay:?}").contains("PRIVATE"));
+        let outcome = send(&SmtpTransport::new(&relay).unwrap(), "ada@example.test").await;
+        assert!(matches!(outcome, Outcome::Sent(_)), "{outcome:?}");
     }
 }

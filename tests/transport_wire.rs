@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use facteur::Email;
 use facteur::email::StoredEmail;
-use facteur::settings::{Relay, Tls};
+use facteur::settings::Relay;
 use facteur::testing::{Script, SmtpServer, Speaker};
 use facteur::transport::{Outcome, Parcel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,14 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use transport::{FROM, OpenGate, patient, send};
 
 fn relay(port: u16) -> Relay {
-    Relay {
-        host: "127.0.0.1".to_owned(),
-        port,
-        tls: Tls::None,
-        credentials: None,
-        hello_name: None,
-        max_connections: 1,
-    }
+    Relay { max_connections: 1, ..Relay::new("127.0.0.1", port) }
 }
 
 /// Says a reply, and takes exactly what one read brings.
@@ -59,6 +52,38 @@ async fn a_session_is_these_bytes_and_no_others() {
     let first = Parcel { from: FROM, to: "ada@example.test", message: b"A: b\r\n\r\n.\r\n.one\r\ntwo." };
     assert!(matches!(transport.send(first, &OpenGate).await, Outcome::Sent(_)));
     assert!(matches!(send(&transport, "eve@example.test").await, Outcome::Sent(_)));
+    drop(transport);
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn with_pipelining_the_envelope_is_one_write() {
+    let sink = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let transport = patient(&relay(sink.local_addr().unwrap().port()));
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = sink.accept().await.unwrap();
+        let stream = &mut stream;
+        let envelope = |size, to| {
+            format!("MAIL FROM:<shop@example.test> SIZE={size}\r\nRCPT TO:<{to}@example.test>\r\nDATA\r\n")
+        };
+        assert_eq!(exchange(stream, "220 sink\r\n").await, "EHLO [127.0.0.1]\r\n");
+        let offer = "250-sink\r\n250-size 1000\r\n250 Pipelining\r\n";
+        // Of what is sent, the doubled dots and the last one are no part of the message (RFC 1870).
+        assert_eq!(exchange(stream, offer).await, envelope(23, "ada"));
+        let replies = "250 ok\r\n250 ok\r\n354 go\r\n";
+        assert_eq!(exchange(stream, replies).await, "A: b\r\n\r\n..\r\n..one\r\ntwo.\r\n.\r\n");
+        assert_eq!(exchange(stream, "250 ok\r\n").await, envelope(29, "eve"));
+        // Refused: the next begins with RSET, in the same write.
+        let next = exchange(stream, "250 ok\r\n550 no\r\n503 no\r\n").await;
+        assert_eq!(next, format!("RSET\r\n{}", envelope(29, "ada")));
+        let replies = "250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n";
+        assert_eq!(exchange(stream, replies).await, "Subject: hello\r\n\r\nGood day.\r\n.\r\n");
+        assert_eq!(exchange(stream, "250 ok\r\n").await, "", "more than was to be said");
+    });
+    let first = Parcel { from: FROM, to: "ada@example.test", message: b"A: b\r\n\r\n.\r\n.one\r\ntwo." };
+    assert!(matches!(transport.send(first, &OpenGate).await, Outcome::Sent(_)));
+    assert!(matches!(send(&transport, "eve@example.test").await, Outcome::Reject(_)));
+    assert!(matches!(send(&transport, "ada@example.test").await, Outcome::Sent(_)));
     drop(transport);
     server.await.unwrap();
 }
@@ -146,7 +171,13 @@ fn stored(text: &str) -> StoredEmail {
 
 #[tokio::test]
 async fn whatever_the_body_exactly_one_message_arrives() {
-    let server = SmtpServer::start(Script::new()).await.unwrap();
+    for script in [Script::new(), Script::new().without_pipelining()] {
+        every_body_arrives(script).await;
+    }
+}
+
+async fn every_body_arrives(script: Script) {
+    let server = SmtpServer::start(script).await.unwrap();
     let transport = patient(&server.relay());
     let bodies = bodies();
     for (n, body) in bodies.iter().enumerate() {

@@ -11,7 +11,7 @@ use facteur::Outbox;
 use facteur::delivery::{Shutdown, Tick, Worker};
 use facteur::email::OnUnknown;
 use facteur::inbox::{Inbox, InboxSettings};
-use facteur::settings::{self, Credentials, Relay, Tls};
+use facteur::settings::{self, Credentials, Relay};
 use facteur::testing::{Fault, Script, SmtpServer, Stage};
 use facteur::transport::{Transport, smtp::SmtpTransport};
 use sqlx::postgres::PgPoolOptions;
@@ -83,14 +83,7 @@ impl Drop for Catcher {
 }
 
 fn relay_at(port: u16) -> Relay {
-    Relay {
-        host: "127.0.0.1".into(),
-        port,
-        tls: Tls::None,
-        credentials: None,
-        hello_name: None,
-        max_connections: 8,
-    }
+    Relay::new("127.0.0.1", port)
 }
 
 fn worker(t: &TestOutbox, relay: &Relay, pace: settings::Worker) -> Arc<Worker> {

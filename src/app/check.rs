@@ -70,7 +70,7 @@ async fn relay(settings: &Settings) -> Result<String, String> {
     let transport = Transport::Smtp(transport);
     match transport.check().await {
         Ok(()) => {
-            let login = if relay.credentials.is_some() { "logged in" } else { "reached, no login set" };
+            let login = if relay.has_login() { "logged in" } else { "reached, no login set" };
             Ok(format!("{}: {login}, TLS: {:?}", transport.name(), relay.tls))
         }
         Err(report) => {

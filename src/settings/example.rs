@@ -65,8 +65,9 @@ fn the_example_shows_the_real_defaults() {
         .map(|(name, (value, _))| (name, value))
         .filter(|(name, _)| {
             let group = ["WORKER_", "SHUTDOWN_", "LOG_", "API_", "HTTP_", "INBOX_", "FACTEUR_", "KEEP_"];
-            let is_default =
-                group.iter().any(|prefix| name.starts_with(prefix)) || *name == "SMTP_MAX_CONNECTIONS";
+            let is_default = group.iter().any(|prefix| name.starts_with(prefix))
+                || name.starts_with("SMTP_MAX_")
+                || *name == "SMTP_IDLE_TIMEOUT";
             // The default is the publisher's own place; the line shows what a mirror looks like.
             is_default && *name != "FACTEUR_POSTGRES_MIRROR"
         })

@@ -30,9 +30,20 @@ pub(super) static KNOWN: &[Known] = &[
 
     secret("SMTP_USERNAME", "The login at the SMTP server. A user name needs a password, and the reverse."),
     secret("SMTP_PASSWORD", "The password at the SMTP server. In this file, single quotes keep a $ or a # as it is."),
-    plain("SMTP_TLS", "none, starttls or implicit. Unset: implicit on port 465, none on this machine and in development without a login, starttls otherwise."),
+    plain("SMTP_TLS", "none, starttls or implicit. Unset: implicit on port 465, none on this machine and in development without a login or a certificate, starttls otherwise."),
     plain("SMTP_HELLO_NAME", "The name given in EHLO. Unset: this machine's address, as in [192.0.2.1]."),
+    plain("SMTP_CA_FILE", "A file with the certificates (PEM) of authorities of your own, trusted besides this machine's."),
+    plain("SMTP_CLIENT_CERT_FILE", "A file with the certificate (PEM) shown to a server that asks who connects. It needs its key, and the reverse."),
+    plain("SMTP_CLIENT_KEY_FILE", "A file with the private key (PEM) of that certificate."),
     plain("SMTP_MAX_CONNECTIONS", "Connections to the SMTP server at once, at most."),
+    plain("SMTP_MAX_PER_CONNECTION", "Mails on one connection, at most."),
+    plain("SMTP_IDLE_TIMEOUT", "A connection that carried no mail for so long is closed."),
+    plain("SMTP_MAX_CONNECTION_AGE", "A connection that has been open for so long is closed."),
+
+    plain("SMTP_OAUTH_TOKEN_URL", "Log in by XOAUTH2: where tokens are fetched by client credentials (https). SMTP_USERNAME is the mailbox; no password is needed."),
+    plain("SMTP_OAUTH_CLIENT_ID", "The client id of the application that may send."),
+    secret("SMTP_OAUTH_CLIENT_SECRET", "Its client secret."),
+    plain("SMTP_OAUTH_SCOPE", "The scope of the token, if the endpoint wants one."),
 
     plain("EMAIL_HOST", "The same as SMTP_HOST."),
     plain("EMAIL_PORT", "The same as SMTP_PORT."),
@@ -40,6 +51,8 @@ pub(super) static KNOWN: &[Known] = &[
     secret("EMAIL_HOST_PASSWORD", "The same as SMTP_PASSWORD."),
     plain("EMAIL_USE_TLS", "True is SMTP_TLS=starttls; False alone is SMTP_TLS=none."),
     plain("EMAIL_USE_SSL", "True is SMTP_TLS=implicit."),
+    plain("EMAIL_SSL_CERTFILE", "The same as SMTP_CLIENT_CERT_FILE."),
+    plain("EMAIL_SSL_KEYFILE", "The same as SMTP_CLIENT_KEY_FILE."),
     plain("DEFAULT_FROM_EMAIL", "The same as EMAIL_FROM."),
 
     secret("DATABASE_URL", "The database: postgres://user:password@host:5432/name. Required, except for `facteur dev`, which then runs a private Postgres."),

@@ -197,7 +197,7 @@ fn read_secret(path: &str) -> Result<SecretString, String> {
 }
 
 /// A path is named in full, unless it is the secret itself, put where its file's name belongs.
-fn shown_path(path: &str) -> String {
+pub(super) fn shown_path(path: &str) -> String {
     if path.contains("://") {
         return "named (a URL, not a path; not shown)".to_owned();
     }

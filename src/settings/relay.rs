@@ -1,8 +1,13 @@
 //! The SMTP server that mail leaves through.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
+
+use super::relay_certificates::ClientCertificate;
+use super::relay_oauth::OAuth;
 
 /// How mail is handed to one SMTP server.
 #[derive(Debug, Clone)]
@@ -17,9 +22,28 @@ pub struct Relay {
     pub credentials: Option<Credentials>,
     /// The name given in EHLO; the machine's own when unset.
     pub hello_name: Option<String>,
+    /// Authorities of one's own, besides the machine's: `SMTP_CA_FILE`.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// What we show to a server that asks who connects.
+    pub client_certificate: Option<ClientCertificate>,
+    /// Tokens, where the server wants them instead of a password: goes before the credentials.
+    pub oauth: Option<OAuth>,
     /// At most this many connections at once.
     pub max_connections: usize,
+    /// A connection that has carried so many mails is closed.
+    pub max_per_connection: u32,
+    /// One that carried none for so long is closed.
+    pub idle_timeout: Duration,
+    /// One that has been open for so long is closed.
+    pub max_connection_age: Duration,
 }
+
+/// Mails on one connection: many relays count them.
+pub(super) const MAX_PER_CONNECTION: u32 = 100;
+/// Shorter than the five minutes after which servers hang up (RFC 5321 §4.5.3.2.7).
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Old connections lead to addresses that a name no longer has.
+pub(super) const MAX_CONNECTION_AGE: Duration = Duration::from_secs(300);
 
 /// What protects the connection to a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +78,29 @@ pub struct SecureRelay(Relay);
 pub struct PlainRelay;
 
 impl Relay {
+    /// A relay in clear and without a login; the rest is as it is when no variable is set.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            tls: Tls::None,
+            credentials: None,
+            hello_name: None,
+            authorities: Vec::new(),
+            client_certificate: None,
+            oauth: None,
+            max_connections: 8,
+            max_per_connection: MAX_PER_CONNECTION,
+            idle_timeout: IDLE_TIMEOUT,
+            max_connection_age: MAX_CONNECTION_AGE,
+        }
+    }
+
+    /// Whether something secret is said to log in.
+    pub fn has_login(&self) -> bool {
+        self.credentials.is_some() || self.oauth.is_some()
+    }
+
     /// Whether the server is on this machine: `localhost`, or an address of the loopback interface.
     /// Any other name can lead anywhere.
     pub fn is_loopback(&self) -> bool {
@@ -101,14 +148,7 @@ mod tests {
     use super::*;
 
     fn relay(host: &str, tls: Tls) -> Relay {
-        Relay {
-            host: host.to_owned(),
-            port: 25,
-            tls,
-            credentials: None,
-            hello_name: None,
-            max_connections: 1,
-        }
+        Relay { tls, ..Relay::new(host, 25) }
     }
 
     #[test]

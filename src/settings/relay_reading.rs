@@ -1,13 +1,20 @@
 //! The two families of SMTP variables, and what follows from what they leave unsaid.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::profile::Environment;
 use super::reader::{Found, Reader};
-use super::relay::{Credentials, Relay, Tls, is_loopback, parse_host};
+use super::relay::{self, Credentials, Relay, Tls, is_loopback, parse_host};
+use super::relay_certificates::{self, Certificates};
+use super::relay_oauth::{self, OAuth};
 
 /// The port of mail catchers: MailHog, Maildev, Mailpit, and Facteur's own inbox.
 pub(super) const CATCHER_PORT: u16 = 1025;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// What the variables say, both families taken together.
 struct Said {
@@ -15,6 +22,8 @@ struct Said {
     port: Option<Found<u16>>,
     tls: Option<Found<Tls>>,
     credentials: Option<Credentials>,
+    oauth: Option<OAuth>,
+    certificates: Certificates,
 }
 
 /// Reads the relay; in development it is on this machine, at `catcher_port`, unless said otherwise.
@@ -22,6 +31,10 @@ pub(super) fn read(reader: &mut Reader<'_>, environment: Environment, catcher_po
     let said = Said::read(reader);
     let hello_name = reader.parse("SMTP_HELLO_NAME", "a host name", parse_hello_name);
     let max_connections = reader.number("SMTP_MAX_CONNECTIONS", 8, 1..=1000);
+    let max_per_connection = reader.number("SMTP_MAX_PER_CONNECTION", relay::MAX_PER_CONNECTION, 1..=100_000);
+    let idle_timeout = reader.duration("SMTP_IDLE_TIMEOUT", relay::IDLE_TIMEOUT, SECOND..=HOUR);
+    let max_connection_age =
+        reader.duration("SMTP_MAX_CONNECTION_AGE", relay::MAX_CONNECTION_AGE, SECOND..=24 * HOUR);
 
     let host = match &said.host {
         Some(host) => host.value.clone(),
@@ -38,11 +51,23 @@ pub(super) fn read(reader: &mut Reader<'_>, environment: Environment, catcher_po
         tls,
         credentials: said.credentials,
         hello_name: hello_name.map(|found| found.value),
+        authorities: said.certificates.authorities,
+        client_certificate: said.certificates.client,
+        oauth: said.oauth,
         max_connections,
+        max_per_connection,
+        idle_timeout,
+        max_connection_age,
     };
+    if relay.tls == Tls::None
+        && let Some(name) = said.certificates.names.first()
+    {
+        let text = "is for TLS, and there is none: use starttls or implicit TLS, or unset it";
+        reader.fault(&[name], text);
+    }
     if environment == Environment::Staging
         && relay.tls == Tls::None
-        && relay.credentials.is_some()
+        && relay.has_login()
         && !relay.is_loopback()
     {
         let text = "the login would cross the network in clear: use starttls or implicit TLS, \
@@ -54,12 +79,14 @@ pub(super) fn read(reader: &mut Reader<'_>, environment: Environment, catcher_po
 
 impl Said {
     fn read(reader: &mut Reader<'_>) -> Self {
-        Self {
-            host: read_host(reader),
-            port: read_port(reader),
-            tls: read_tls(reader),
-            credentials: read_credentials(reader),
-        }
+        let (host, port, tls) = (read_host(reader), read_port(reader), read_tls(reader));
+        let (credentials, oauth) = read_login(reader);
+        let certificates = relay_certificates::read(reader);
+        Self { host, port, tls, credentials, oauth, certificates }
+    }
+
+    fn has_login(&self) -> bool {
+        self.credentials.is_some() || self.oauth.is_some()
     }
 }
 
@@ -112,9 +139,27 @@ fn read_django_tls(reader: &mut Reader<'_>) -> Option<Found<Tls>> {
     }
 }
 
-fn read_credentials(reader: &mut Reader<'_>) -> Option<Credentials> {
+/// A password, tokens, or both: then the password is for a server that does not offer XOAUTH2.
+fn read_login(reader: &mut Reader<'_>) -> (Option<Credentials>, Option<OAuth>) {
     let username = read_secret(reader, "SMTP_USERNAME", "EMAIL_HOST_USER");
     let password = read_secret(reader, "SMTP_PASSWORD", "EMAIL_HOST_PASSWORD");
+    let tokens = relay_oauth::Said::read(reader);
+    if !tokens.is_set() {
+        return (read_credentials(reader, username, password), None);
+    }
+    let mailbox = username.as_ref().map(|found| found.value.clone());
+    let oauth = tokens.complete(reader, mailbox);
+    let password = username.zip(password);
+    let credentials = password
+        .map(|(username, password)| Credentials { username: username.value, password: password.value });
+    (credentials, oauth)
+}
+
+fn read_credentials(
+    reader: &mut Reader<'_>,
+    username: Option<Found<SecretString>>,
+    password: Option<Found<SecretString>>,
+) -> Option<Credentials> {
     match (username, password) {
         (Some(username), Some(password)) => {
             Some(Credentials { username: username.value, password: password.value })
@@ -158,7 +203,7 @@ fn host_unsaid(reader: &mut Reader<'_>, environment: Environment, said: &Said) -
         return None;
     }
     let wants_tls = said.tls.as_ref().is_some_and(|tls| tls.value != Tls::None);
-    if (wants_tls || said.credentials.is_some()) && !reader.is_faulty(&names) {
+    if (wants_tls || said.has_login()) && !reader.is_faulty(&names) {
         let text = "a login or TLS is set, but no server; name it, or unset them to use the \
                     inbox of this machine, which has neither";
         reader.fault(&["SMTP_HOST"], text);
@@ -167,9 +212,12 @@ fn host_unsaid(reader: &mut Reader<'_>, environment: Environment, said: &Said) -
 }
 
 /// A login is never sent in clear over a network because nobody thought of TLS, not even in
-/// development.
+/// development; and whoever names a certificate wants TLS.
 fn default_tls(environment: Environment, host: &str, said: &Said) -> Tls {
-    let catcher = environment == Environment::Development && said.credentials.is_none();
+    if !said.certificates.names.is_empty() && said.port.as_ref().is_none_or(|port| port.value != 465) {
+        return Tls::StartTls;
+    }
+    let catcher = environment == Environment::Development && !said.has_login();
     match said.port {
         Some(Found { value: 465, .. }) => Tls::Implicit,
         _ if catcher || is_loopback(host) => Tls::None,

@@ -5,7 +5,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
+
+use super::base64::pem;
 
 /// Why a certificate could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +19,9 @@ pub enum AuthorityError {
     /// rustls does not take it.
     #[error("the certificate cannot be used: {0}")]
     Use(#[from] rustls::Error),
+    /// Clients cannot be checked against it.
+    #[error("clients cannot be checked: {0}")]
+    Clients(#[from] VerifierBuilderError),
 }
 
 /// An authority that lives as long as a test, and certifies what the test asks for.
@@ -28,6 +34,8 @@ pub struct TestAuthority {
 #[derive(Clone)]
 pub struct Identity {
     pub(super) config: Arc<ServerConfig>,
+    chain: Vec<CertificateDer<'static>>,
+    key: Vec<u8>,
 }
 
 impl TestAuthority {
@@ -51,6 +59,21 @@ impl TestAuthority {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone())?;
         Ok(roots)
+    }
+
+    /// Its certificate as a file has it: what `SMTP_CA_FILE` names.
+    pub fn pem(&self) -> String {
+        pem("CERTIFICATE", &self.certificate)
+    }
+
+    /// A certificate that a client of this name shows.
+    ///
+    /// # Errors
+    /// It is not a host name.
+    pub fn issue_client(&self, name: &str) -> Result<Identity, AuthorityError> {
+        let mut params = params(name)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.signed(params)
     }
 
     /// A certificate for this host name or address, valid for long.
@@ -96,8 +119,35 @@ impl Identity {
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(chain, key)?;
-        Ok(Self { config: Arc::new(config) })
+            .with_single_cert(chain.clone(), key.clone_key())?;
+        Ok(Self { config: Arc::new(config), chain, key: key.secret_der().to_vec() })
+    }
+
+    /// The same, of a server that turns away whoever shows no certificate of this authority.
+    ///
+    /// # Errors
+    /// rustls does not take it.
+    pub fn for_clients_of(mut self, authority: &TestAuthority) -> Result<Self, AuthorityError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let roots = Arc::new(authority.roots()?);
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(self.chain.clone(), key)?;
+        self.config = Arc::new(config);
+        Ok(self)
+    }
+
+    /// Its certificate as a file has it.
+    pub fn pem(&self) -> String {
+        self.chain.iter().map(|one| pem("CERTIFICATE", one)).collect()
+    }
+
+    /// Its private key as a file has it.
+    pub fn key_pem(&self) -> String {
+        pem("PRIVATE KEY", &self.key)
     }
 }
 

@@ -1,9 +1,13 @@
+use super::token_endpoint::Book;
+
 /// Who may send, and how it is asked.
 #[derive(Clone)]
 pub(super) struct Login {
     pub(super) username: String,
     pub(super) password: String,
     pub(super) mechanisms: String,
+    /// The tokens that are as good as the password.
+    pub(super) tokens: Option<Book>,
 }
 
 impl Login {
@@ -12,7 +16,22 @@ impl Login {
             username: username.to_owned(),
             password: password.to_owned(),
             mechanisms: "PLAIN LOGIN".to_owned(),
+            tokens: None,
         }
+    }
+
+    /// Nobody has a password here.
+    pub(super) fn xoauth2(mailbox: &str, tokens: Book) -> Self {
+        let mechanisms = "PLAIN LOGIN XOAUTH2".to_owned();
+        Self { mechanisms, tokens: Some(tokens), ..Self::new(mailbox, "\0") }
+    }
+
+    /// `user=` mailbox, `auth=Bearer` token, ^A behind each and behind both.
+    pub(super) fn takes_token(&self, response: &str) -> bool {
+        let said = decode(response).and_then(|bytes| String::from_utf8(bytes).ok());
+        let start = format!("user={}\x01auth=Bearer ", self.username);
+        let token = said.as_deref().and_then(|said| said.strip_prefix(&start)?.strip_suffix("\x01\x01"));
+        token.zip(self.tokens.as_ref()).is_some_and(|(token, book)| book.is_good(token))
     }
 
     /// RFC 4616: an authorization identity nobody uses, the name, the password, NUL between them.

@@ -25,6 +25,7 @@
 //! ```
 
 mod authority;
+mod base64;
 mod channel;
 mod fault;
 mod journal;
@@ -34,6 +35,7 @@ mod record;
 mod script;
 mod server;
 mod session;
+mod token_endpoint;
 mod transcript;
 
 pub use authority::{AuthorityError, Identity, TestAuthority};
@@ -42,4 +44,5 @@ pub use proxy::TcpProxy;
 pub use record::AcceptedMail;
 pub use script::{Script, Stage};
 pub use server::{Counters, SmtpServer};
+pub use token_endpoint::TokenEndpoint;
 pub use transcript::{Chunk, Conversation, Speaker};

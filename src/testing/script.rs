@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::authority::Identity;
 use super::fault::Fault;
 use super::login::Login;
+use super::token_endpoint::TokenEndpoint;
 
 /// Where in a session a fault shows: at the reply to a command, or at what has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -133,6 +134,18 @@ impl Script {
         self
     }
 
+    /// A line less in the reply to EHLO: PIPELINING, so that commands come one by one.
+    pub fn without_pipelining(mut self) -> Self {
+        self.extensions.retain(|line| line != "PIPELINING");
+        self
+    }
+
+    /// SIZE with this limit instead of 50 MiB.
+    pub fn size(mut self, limit: u64) -> Self {
+        self.extensions.retain(|line| !line.starts_with("SIZE"));
+        self.extension(&format!("SIZE {limit}"))
+    }
+
     /// Nothing in the reply to EHLO but STARTTLS and AUTH.
     pub fn without_extensions(mut self) -> Self {
         self.extensions.clear();
@@ -160,6 +173,12 @@ impl Script {
     /// Mail is taken only behind AUTH PLAIN or AUTH LOGIN with this.
     pub fn login(mut self, username: &str, password: &str) -> Self {
         self.login = Some(Login::new(username, password));
+        self
+    }
+
+    /// Mail is taken only behind AUTH XOAUTH2 with this mailbox and a good token of this endpoint.
+    pub fn xoauth2(mut self, mailbox: &str, tokens: &TokenEndpoint) -> Self {
+        self.login = Some(Login::xoauth2(mailbox, tokens.book()));
         self
     }
 

@@ -67,7 +67,8 @@ impl SmtpServer {
         self.addr
     }
 
-    /// The settings that lead here, with the script's TLS and login.
+    /// The settings that lead here, with the script's TLS and login; tokens are the
+    /// [endpoint's](super::TokenEndpoint::oauth).
     ///
     /// The host is 127.0.0.1, so this is also the name to [issue](super::TestAuthority::issue) a certificate for.
     pub fn relay(&self) -> Relay {
@@ -76,18 +77,13 @@ impl SmtpServer {
             Some(Tls::StartTls(_)) => RelayTls::StartTls,
             Some(Tls::Implicit(_)) => RelayTls::Implicit,
         };
-        let credentials = self.script.login.as_ref().map(|login| Credentials {
-            username: SecretString::from(login.username.clone()),
-            password: SecretString::from(login.password.clone()),
-        });
-        Relay {
-            host: self.addr.ip().to_string(),
-            port: self.addr.port(),
-            tls,
-            credentials,
-            hello_name: None,
-            max_connections: 4,
-        }
+        let credentials =
+            self.script.login.as_ref().filter(|login| login.tokens.is_none()).map(|login| Credentials {
+                username: SecretString::from(login.username.clone()),
+                password: SecretString::from(login.password.clone()),
+            });
+        let here = Relay::new(self.addr.ip().to_string(), self.addr.port());
+        Relay { tls, credentials, max_connections: 4, ..here }
     }
 
     /// The mails that it has taken, in order; each is here before its client hears so.

@@ -153,7 +153,14 @@ impl Session {
         if self.tls_is_missing() {
             return self.channel.write(b"538 5.7.11 encrypt first\r\n").await;
         }
-        let right = if mechanism.eq_ignore_ascii_case("LOGIN") {
+        let right = if mechanism.eq_ignore_ascii_case("XOAUTH2") {
+            let right = login.takes_token(initial);
+            // {"status":"401"}, which is to be answered before the refusal comes.
+            if !right && !self.ask("eyJzdGF0dXMiOiI0MDEifQ==").await?.is_empty() {
+                return self.channel.write(b"501 5.5.2 an empty line was due\r\n").await;
+            }
+            right
+        } else if mechanism.eq_ignore_ascii_case("LOGIN") {
             let username = self.ask("VXNlcm5hbWU6").await?;
             let password = self.ask("UGFzc3dvcmQ6").await?;
             login.takes_login(&username, &password)

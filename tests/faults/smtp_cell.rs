@@ -164,7 +164,7 @@ pub(crate) async fn nobody_answers() -> Duration {
 
 async fn no_way_to(addr: SocketAddr) -> Duration {
     let (host, port, tls) = (addr.ip().to_string(), addr.port(), facteur::settings::Tls::None);
-    let relay = Relay { host, port, tls, credentials: None, hello_name: None, max_connections: 1 };
+    let relay = Relay { tls, max_connections: 1, ..Relay::new(host, port) };
     let short = Deadlines { connect: DEADLINE, ..deadlines(Duration::from_secs(10)) };
     given_up(&relay, RootCertStore::empty(), short).await
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use facteur::settings::{Relay, Tls};
+use facteur::settings::Relay;
 use facteur::testing::{Fault, Script, SmtpServer, Stage};
 use facteur::transport::Outcome;
 use facteur::transport::smtp::SmtpTransport;
@@ -119,8 +119,7 @@ async fn one_line(stage: usize, bytes: usize) -> Tried {
 }
 
 fn relay_at(addr: SocketAddr) -> Relay {
-    let (host, port) = (addr.ip().to_string(), addr.port());
-    Relay { host, port, tls: Tls::None, credentials: None, hello_name: None, max_connections: 1 }
+    Relay { max_connections: 1, ..Relay::new(addr.ip().to_string(), addr.port()) }
 }
 
 async fn talk(mut stream: TcpStream, last: usize, bytes: usize) -> std::io::Result<()> {

@@ -12,6 +12,7 @@ use super::super::Stage;
 use super::SmtpTransport;
 use super::connection::Connection;
 use super::failure::Failure;
+use super::tls;
 use super::wire::{Stream, Wire};
 use crate::settings;
 
@@ -23,16 +24,18 @@ const GREETING: &[u8] = b"220 greeted\r\n";
 
 impl SmtpTransport {
     pub(super) async fn connect(&self) -> Result<Connection, Failure> {
+        let connection = self.open().await?;
+        self.log_in(connection).await
+    }
+
+    /// Nobody is logged in yet.
+    pub(super) async fn open(&self) -> Result<Connection, Failure> {
         let counted = self.pool.count();
         let stream = self.dial().await?;
         let local = stream.local_addr().map_err(|e| broken(Stage::Connect, &e))?;
         let hello = hello(self.relay.hello_name.as_deref(), local.ip());
         let wire = self.secure(stream, &hello).await?;
-        let mut connection = Connection::open(wire, &hello, self.deadlines, counted).await?;
-        if let Some(credentials) = &self.relay.credentials {
-            connection.auth(credentials).await?;
-        }
-        Ok(connection)
+        Connection::open(wire, &hello, self.deadlines, counted).await
     }
 
     async fn dial(&self) -> Result<TcpStream, Failure> {
@@ -168,6 +171,9 @@ fn hello(name: Option<&str>, local: IpAddr) -> ClientId {
 }
 
 fn broken(stage: Stage, error: &std::io::Error) -> Failure {
+    if tls::is_certificate_fault(error) {
+        return Failure::Unfit { stage: Stage::Tls, text: error.to_string() };
+    }
     Failure::Broken { stage, text: error.to_string() }
 }
 

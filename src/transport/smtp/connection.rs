@@ -1,24 +1,23 @@
 use std::fmt::Display;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lettre::transport::smtp::Error as SmtpError;
-use lettre::transport::smtp::authentication::{Credentials as LettreCredentials, Mechanism};
 use lettre::transport::smtp::client::AsyncSmtpConnection;
-use lettre::transport::smtp::commands::{Auth, Data, Mail, Noop, Quit, Rcpt, Rset};
+use lettre::transport::smtp::commands::{Noop, Quit};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
 use tokio::io::AsyncWriteExt;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::super::{Parcel, Report, Stage};
+use super::super::{Report, Stage};
 use super::content::Content;
 use super::deadlines::Deadlines;
 use super::failure::Failure;
+use super::offers::Offers;
 use super::pool::Counted;
 use super::wire::Wire;
 use crate::crash::{self, Point};
-use crate::settings::{Credentials, ExposeSecret};
 
 /// The content leaves in such pieces, each of which has its deadline.
 const PIECE: usize = 16_384;
@@ -28,13 +27,16 @@ const PIECE: usize = 16_384;
 /// A connection whose stage did not end is dropped by whoever holds it: the next reply on it would
 /// answer the command before.
 pub(super) struct Connection {
-    smtp: AsyncSmtpConnection,
-    wire: Wire,
-    deadlines: Deadlines,
+    pub(super) smtp: AsyncSmtpConnection,
+    pub(super) wire: Wire,
+    pub(super) deadlines: Deadlines,
+    pub(super) offers: Offers,
     pub(super) born: Instant,
     pub(super) mails: u32,
     /// A refused mail is still open in the server's eyes.
-    needs_reset: bool,
+    pub(super) needs_reset: bool,
+    /// Every reply that was asked for has come, and the server waits for a command.
+    pub(super) in_step: bool,
     _counted: Counted,
 }
 
@@ -53,75 +55,27 @@ impl Connection {
             Ok(Err(error)) => return Err(failure(stage, &error, &wire)),
             Err(_) => return Err(Failure::late(stage)),
         };
+        wire.opened();
         // lettre takes any 2xx or 3xx.
         if wire.reply_code() != "250" {
             return Err(Failure::Broken { stage, text: "the server's reply is not one to EHLO".into() });
         }
+        let offers = Offers::read(wire.reply_lines().iter().map(String::as_str));
         Ok(Self {
             smtp,
             wire,
             deadlines,
+            offers,
             born: Instant::now(),
             mails: 0,
             needs_reset: false,
+            in_step: true,
             _counted: counted,
         })
     }
 
-    /// Logs in with PLAIN or LOGIN, whichever the server offers.
-    pub(super) async fn auth(&mut self, credentials: &Credentials) -> Result<(), Failure> {
-        let given = LettreCredentials::new(
-            credentials.username.expose_secret().to_owned(),
-            credentials.password.expose_secret().to_owned(),
-        );
-        let offered = self.smtp.server_info().get_auth_mechanism(&[Mechanism::Plain, Mechanism::Login]);
-        let Some(mechanism) = offered else {
-            let text = "the server offers neither AUTH PLAIN nor AUTH LOGIN".into();
-            return Err(Failure::Unfit { stage: Stage::Auth, text });
-        };
-        let answer = timeout(self.deadlines.auth, self.log_in(mechanism, given)).await;
-        self.judge(Stage::Auth, &[235], answer)
-    }
-
-    /// lettre's own loop says QUIT to a refusal behind a challenge, and takes its answer for the refusal's.
-    async fn log_in(
-        &mut self,
-        mechanism: Mechanism,
-        given: LettreCredentials,
-    ) -> Result<Response, SmtpError> {
-        let mut reply = self.smtp.command(Auth::new(mechanism, given.clone(), None)?).await?;
-        // LOGIN has two challenges, PLAIN at most one.
-        for _ in 0..2 {
-            if !reply.has_code(334) {
-                break;
-            }
-            reply = self.smtp.command(Auth::new_from_response(mechanism, given.clone(), &reply)?).await?;
-        }
-        Ok(reply)
-    }
-
-    /// MAIL and RCPT, after RSET when the mail before was refused.
-    pub(super) async fn envelope(&mut self, parcel: Parcel<'_>) -> Result<(), Failure> {
-        if self.needs_reset {
-            // Whatever the answer, it is not about this mail: a new connection needs no RSET.
-            let reset = self.command(Stage::Mail, Rset, &[250]).await;
-            reset.map_err(|_| Failure::Broken { stage: Stage::Mail, text: "RSET was refused".into() })?;
-            self.needs_reset = false;
-        }
-        let from = address(Stage::Mail, parcel.from)?;
-        let to = address(Stage::Rcpt, parcel.to)?;
-        crash::reach(Point::AfterConnect, parcel.to);
-        self.command(Stage::Mail, Mail::new(Some(from), vec![]), &[250]).await?;
-        crash::reach(Point::AfterMail, parcel.to);
-        self.command(Stage::Rcpt, Rcpt::new(to, vec![]), &[250, 251, 252]).await?;
-        crash::reach(Point::AfterRcpt, parcel.to);
-        Ok(())
-    }
-
-    /// DATA, and all of the content but its last piece.
+    /// All of the content but its last piece.
     pub(super) async fn begin_content(&mut self, content: &Content) -> Result<(), Failure> {
-        self.command(Stage::Data, Data, &[354]).await?;
-        crash::reach(Point::AfterData, "");
         let whole = timeout(self.deadlines.body_of(content.len()), async {
             for piece in content.all_but_last().chunks(PIECE) {
                 self.write_piece(piece).await?;
@@ -172,7 +126,7 @@ impl Connection {
         let _ = timeout(self.deadlines.quit, self.smtp.command(Quit)).await;
     }
 
-    async fn command(
+    pub(super) async fn command(
         &mut self,
         stage: Stage,
         command: impl Display,
@@ -182,7 +136,29 @@ impl Connection {
         self.judge(stage, expected, answer)
     }
 
-    fn judge(
+    /// The code of the next reply, whatever it is.
+    pub(super) async fn reply(&mut self, stage: Stage, deadline: Duration) -> Result<u16, Failure> {
+        match timeout(deadline, self.smtp.read_response()).await {
+            Err(_) => Err(Failure::late(stage)),
+            Ok(Ok(reply)) => Ok(reply.code().into()),
+            Ok(Err(error)) => match error.status() {
+                Some(code) => Ok(code.into()),
+                None => Err(failure(stage, &error, &self.wire)),
+            },
+        }
+    }
+
+    /// What a code means that is not one of those that were waited for.
+    pub(super) fn unexpected(&mut self, stage: Stage, code: u16) -> Failure {
+        if !(400..=599).contains(&code) {
+            let text = format!("the server answered {code} where that is no answer");
+            return Failure::Broken { stage, text };
+        }
+        self.needs_reset = true;
+        Failure::Refused { stage, code, text: self.wire.reply_text() }
+    }
+
+    pub(super) fn judge(
         &mut self,
         stage: Stage,
         expected: &[u16],
@@ -195,10 +171,7 @@ impl Connection {
                 Err(failure(stage, &error, &self.wire))
             }
             Ok(Ok(reply)) if expected.contains(&u16::from(reply.code())) => Ok(()),
-            Ok(Ok(reply)) => {
-                let text = format!("the server answered {} where that is no answer", u16::from(reply.code()));
-                Err(Failure::Broken { stage, text })
-            }
+            Ok(Ok(reply)) => Err(self.unexpected(stage, reply.code().into())),
         }
     }
 }
@@ -207,6 +180,10 @@ impl Connection {
 fn failure(stage: Stage, error: &SmtpError, wire: &Wire) -> Failure {
     match error.status() {
         Some(code) => Failure::Refused { stage, code: code.into(), text: wire.reply_text() },
+        None if wire.certificate_refused() => {
+            let text = "the server does not take our certificate, or wants one".into();
+            Failure::Unfit { stage: Stage::Tls, text }
+        }
         None => {
             let mut text = error.to_string();
             let mut cause = std::error::Error::source(error);
@@ -217,9 +194,4 @@ fn failure(stage: Stage, error: &SmtpError, wire: &Wire) -> Failure {
             Failure::Broken { stage, text }
         }
     }
-}
-
-fn address(stage: Stage, text: &str) -> Result<lettre::Address, Failure> {
-    // Checked long ago; a row that somebody wrote by hand may still be anything.
-    text.parse().map_err(|_| Failure::Refused { stage, code: 553, text: "5.1.3 not an address".into() })
 }

@@ -26,8 +26,6 @@ pub struct Deadlines {
     pub quit: Duration,
     /// Unused for longer, a connection is asked (NOOP) before it is trusted with a mail.
     pub doubted: Duration,
-    /// Unused for longer, it is closed.
-    pub idle: Duration,
 }
 
 impl Default for Deadlines {
@@ -44,7 +42,6 @@ impl Default for Deadlines {
             noop: Duration::from_secs(5),
             quit: Duration::from_secs(2),
             doubted: Duration::from_secs(5),
-            idle: Duration::from_secs(20),
         }
     }
 }

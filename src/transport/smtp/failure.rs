@@ -10,6 +10,8 @@ pub(super) enum Failure {
     Broken { stage: Stage, text: String },
     /// The server can never do what the settings ask for.
     Unfit { stage: Stage, text: String },
+    /// This mail can never leave this way, and nothing was said of it yet.
+    Undeliverable { stage: Stage, text: String },
     /// The gate closed: we stopped on our own account.
     Closed,
 }
@@ -26,6 +28,9 @@ impl Failure {
             Self::Refused { stage, code, text } => classify::refusal(stage, code, text),
             Self::Broken { stage, text } => Outcome::Retry(Report::new(stage, text), None),
             Self::Unfit { stage, text } => Outcome::Unusable(Report::new(stage, text)),
+            // As if the server had said so itself, one command later (552 5.3.4, 553 5.6.7). Retry would
+            // try it again for nothing, and Unusable until it expires: the sender would hear of it a day late.
+            Self::Undeliverable { stage, text } => Outcome::Reject(Report::new(stage, text)),
             Self::Closed => Outcome::Interrupted,
         }
     }
@@ -34,9 +39,9 @@ impl Failure {
     pub(super) fn after_dot(self) -> Outcome {
         match self {
             Self::Refused { stage, code, text } => classify::refusal(stage, code, text),
-            Self::Broken { stage, text } | Self::Unfit { stage, text } => {
-                Outcome::Unknown(Report::new(stage, text))
-            }
+            Self::Broken { stage, text }
+            | Self::Unfit { stage, text }
+            | Self::Undeliverable { stage, text } => Outcome::Unknown(Report::new(stage, text)),
             Self::Closed => {
                 Outcome::Unknown(Report::new(Stage::EndOfData, "stopped while the reply was awaited"))
             }
@@ -45,7 +50,11 @@ impl Failure {
 
     /// Whether the connection is still in step with the server.
     pub(super) fn leaves_connection_usable(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if *code != 421)
+        match self {
+            Self::Refused { code, .. } => *code != 421,
+            Self::Undeliverable { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether the server has as many connections as it wants.
@@ -58,7 +67,7 @@ impl Failure {
         match self {
             Self::Refused { stage, code, .. } => *code == 421 && matches!(stage, Stage::Mail | Stage::Noop),
             Self::Broken { stage, .. } => matches!(stage, Stage::Mail | Stage::Noop),
-            Self::Unfit { .. } | Self::Closed => false,
+            Self::Unfit { .. } | Self::Undeliverable { .. } | Self::Closed => false,
         }
     }
 }

@@ -1,15 +1,20 @@
-//! SMTP submission to one relay (RFC 5321, RFC 3207, RFC 4954, RFC 8314).
+//! SMTP submission to one relay (RFC 5321, RFC 1870, RFC 2920, RFC 3207, RFC 4954, RFC 6531, RFC 8314).
 //!
 //! lettre's connection is driven command by command; its pooled transport is not used, because it
 //! has no deadline after the connect, puts a connection back whose send was cancelled, and takes
 //! any 2xx or 3xx for the answer it waits for.
 
+mod address;
+mod auth;
 mod classify;
 mod connect;
 mod connection;
 mod content;
 mod deadlines;
+mod envelope;
 mod failure;
+mod oauth;
+mod offers;
 mod pool;
 mod tls;
 mod wire;
@@ -25,6 +30,7 @@ use crate::settings;
 use connection::Connection;
 use content::Content;
 use failure::Failure;
+use oauth::Tokens;
 use pool::{Pool, Slot};
 
 pub use deadlines::Deadlines;
@@ -36,23 +42,29 @@ pub struct SmtpTransport {
     relay: settings::Relay,
     deadlines: Deadlines,
     tls: Option<tls::Tls>,
+    tokens: Option<Tokens>,
     pool: Pool,
 }
 
 impl SmtpTransport {
-    /// A transport to this relay, whose certificate is checked against this machine's authorities.
+    /// A transport to this relay, whose certificate is checked against this machine's authorities and
+    /// the relay's own.
     ///
     /// # Errors
     /// TLS is asked for and cannot be set up.
     pub fn new(relay: &settings::Relay) -> Result<Self, TlsError> {
         let roots = match relay.tls {
             settings::Tls::None => RootCertStore::empty(),
-            settings::Tls::StartTls | settings::Tls::Implicit => machine_roots()?,
+            settings::Tls::StartTls | settings::Tls::Implicit => match machine_roots() {
+                // An authority of one's own is enough.
+                Err(TlsError::NoAuthorities) if !relay.authorities.is_empty() => RootCertStore::empty(),
+                roots => roots?,
+            },
         };
         Self::with_roots(relay, roots, Deadlines::default())
     }
 
-    /// The same, with these authorities and these deadlines.
+    /// The same, with these authorities in place of the machine's, and these deadlines.
     ///
     /// # Errors
     /// TLS is asked for and cannot be set up.
@@ -63,14 +75,15 @@ impl SmtpTransport {
     ) -> Result<Self, TlsError> {
         let tls = match relay.tls {
             settings::Tls::None => None,
-            settings::Tls::StartTls | settings::Tls::Implicit => Some(tls::Tls::new(&relay.host, roots)?),
+            settings::Tls::StartTls | settings::Tls::Implicit => Some(tls::Tls::new(relay, roots)?),
         };
         Ok(Self {
             name: format!("smtp:{}", connect::place(relay)).chars().take(64).collect(),
             relay: relay.clone(),
             deadlines,
             tls,
-            pool: Pool::new(relay.max_connections, deadlines.idle),
+            tokens: relay.oauth.as_ref().map(Tokens::new),
+            pool: Pool::new(relay),
         })
     }
 
@@ -101,25 +114,27 @@ impl SmtpTransport {
         content: &Content,
         gate: &impl Gate,
     ) -> Result<(Slot, Connection), Failure> {
-        let (slot, mut connection) = self.introduce(parcel).await?;
-        if !gate.before_data().await {
-            return Err(Failure::Closed);
-        }
+        let (slot, mut connection) = self.introduce(parcel, content, gate).await?;
         let answer = connection.begin_content(content).await;
         let connection = self.keep_if_refused(&slot, connection, answer)?;
         Ok((slot, connection))
     }
 
-    /// MAIL and RCPT, on whichever connection.
-    async fn introduce(&self, parcel: Parcel<'_>) -> Result<(Slot, Connection), Failure> {
+    /// Announces the mail, on whichever connection.
+    async fn introduce(
+        &self,
+        parcel: Parcel<'_>,
+        content: &Content,
+        gate: &impl Gate,
+    ) -> Result<(Slot, Connection), Failure> {
         loop {
             let mut slot = self.pool.slot().await;
-            if let Some(connection) = self.greet(&mut slot, parcel).await? {
+            if let Some(connection) = self.reuse(&mut slot, parcel, content, gate).await? {
                 return Ok((slot, connection));
             }
             match self.connect().await {
                 Ok(mut connection) => {
-                    let answer = connection.envelope(parcel).await;
+                    let answer = connection.announce(parcel, content, gate).await;
                     let connection = self.keep_if_refused(&slot, connection, answer)?;
                     return Ok((slot, connection));
                 }
@@ -132,14 +147,24 @@ impl SmtpTransport {
         }
     }
 
-    /// MAIL and RCPT on a connection that is open already; none when there is none. That the server gave it up while it
-    /// idled is no fault of this mail's, and costs it nothing.
-    async fn greet(&self, slot: &mut Slot, parcel: Parcel<'_>) -> Result<Option<Connection>, Failure> {
+    /// Announces the mail on a connection that is open already; none when there is none. That the server gave it up
+    /// while it idled is no fault of this mail's, and costs it nothing.
+    async fn reuse(
+        &self,
+        slot: &mut Slot,
+        parcel: Parcel<'_>,
+        content: &Content,
+        gate: &impl Gate,
+    ) -> Result<Option<Connection>, Failure> {
         let Some((mut connection, idled)) = slot.idle.take() else { return Ok(None) };
+        if self.pool.is_stale(&connection, idled) {
+            connection.quit().await;
+            return Ok(None);
+        }
         if idled > self.deadlines.doubted && connection.noop().await.is_err() {
             return Ok(None);
         }
-        match connection.envelope(parcel).await {
+        match connection.announce(parcel, content, gate).await {
             Err(failure) if failure.is_stale_connection() => Ok(None),
             answer => self.keep_if_refused(slot, connection, answer).map(Some),
         }
@@ -187,7 +212,7 @@ impl SmtpTransport {
         match answer {
             Ok(()) => Ok(connection),
             Err(failure) => {
-                if failure.leaves_connection_usable() {
+                if connection.in_step && failure.leaves_connection_usable() {
                     self.put_back(slot, connection);
                 }
                 Err(failure)
@@ -218,7 +243,9 @@ impl SmtpTransport {
             }
             Err(failure) => Err(match failure {
                 Failure::Refused { stage, code, text } => Report { stage, code: Some(code), text },
-                Failure::Broken { stage, text } | Failure::Unfit { stage, text } => Report::new(stage, text),
+                Failure::Broken { stage, text }
+                | Failure::Unfit { stage, text }
+                | Failure::Undeliverable { stage, text } => Report::new(stage, text),
                 Failure::Closed => Report::new(Stage::Connect, "stopped"),
             }),
         }

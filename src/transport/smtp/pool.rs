@@ -4,27 +4,32 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection::Connection;
+use crate::settings::Relay;
 
-/// When a connection is too old or too used to be trusted with another mail.
-const MAX_AGE: Duration = Duration::from_secs(300);
-const MAX_MAILS: u32 = 100;
 /// How long a slot stays unused for which the server had no connection.
 const SPARED_FOR: Duration = Duration::from_secs(60);
 
 /// At most so many connections, open or opening; the latest used is used first.
 pub(super) struct Pool {
     slots: Arc<Semaphore>,
+    limits: Limits,
     idle: Mutex<Vec<Idle>>,
     /// Slots beyond what the server allows at the moment, each since when.
     spared: Mutex<Vec<(Instant, Arc<OwnedSemaphorePermit>)>>,
     /// One more reference for each connection that is open or opening.
     census: Arc<()>,
-    max_idle: Duration,
 }
 
 /// A connection, open or opening, for as long as this lives.
 pub(super) struct Counted {
     _one: Arc<()>,
+}
+
+/// When a connection is too old, too used or too long unused to be trusted with another mail.
+struct Limits {
+    age: Duration,
+    idle: Duration,
+    mails: u32,
 }
 
 struct Idle {
@@ -39,10 +44,11 @@ pub(super) struct Slot {
 }
 
 impl Pool {
-    pub(super) fn new(size: usize, max_idle: Duration) -> Self {
-        let slots = Arc::new(Semaphore::new(size.max(1)));
-        let (idle, spared, census) = (Mutex::default(), Mutex::default(), Arc::default());
-        Self { slots, idle, spared, census, max_idle }
+    pub(super) fn new(relay: &Relay) -> Self {
+        let slots = Arc::new(Semaphore::new(relay.max_connections.max(1)));
+        let (age, idle) = (relay.max_connection_age, relay.idle_timeout);
+        let limits = Limits { age, idle, mails: relay.max_per_connection };
+        Self { slots, limits, idle: Mutex::default(), spared: Mutex::default(), census: Arc::default() }
     }
 
     /// Waits for a slot.
@@ -56,7 +62,7 @@ impl Pool {
 
     /// Takes a connection back that ended its mail in order; returns it when it has served enough.
     pub(super) fn put_back(&self, connection: Connection) -> Option<Connection> {
-        if connection.mails >= MAX_MAILS || connection.born.elapsed() > MAX_AGE {
+        if connection.mails >= self.limits.mails || connection.born.elapsed() > self.limits.age {
             return Some(connection);
         }
         self.lock().push(Idle { connection, since: Instant::now() });
@@ -68,9 +74,7 @@ impl Pool {
     pub(super) fn take_stale(&self) -> Option<(Connection, OwnedSemaphorePermit)> {
         self.end_sparing();
         let permit = Arc::clone(&self.slots).try_acquire_owned().ok()?;
-        let stale = |idle: &mut Idle| {
-            idle.since.elapsed() > self.max_idle || idle.connection.born.elapsed() > MAX_AGE
-        };
+        let stale = |idle: &mut Idle| self.is_stale(&idle.connection, idle.since.elapsed());
         let oldest = self.lock().extract_if(.., stale).next()?;
         Some((oldest.connection, permit))
     }
@@ -96,6 +100,11 @@ impl Pool {
         spared.retain(|(since, _)| since.elapsed() < SPARED_FOR);
     }
 
+    /// Whether a connection that idled for so long has served enough.
+    pub(super) fn is_stale(&self, connection: &Connection, idled: Duration) -> bool {
+        idled > self.limits.idle || connection.born.elapsed() > self.limits.age
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
         // A list of connections is whole after each push and pop.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
@@ -108,7 +117,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_is_spared_for_a_minute_and_never_the_last_one() {
-        let pool = Pool::new(2, Duration::ZERO);
+        let pool = Pool::new(&Relay { max_connections: 2, ..Relay::new("127.0.0.1", 25) });
         let slot = pool.slot().await;
         assert!(!pool.spare(&slot), "there is nobody else to wait for");
         let other = pool.count();

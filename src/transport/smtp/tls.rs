@@ -10,6 +10,7 @@ use tokio_rustls::client::TlsStream;
 use super::super::Stage;
 use super::deadlines::Deadlines;
 use super::failure::Failure;
+use crate::settings::Relay;
 
 /// Why TLS cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -35,13 +36,21 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    pub(super) fn new(host: &str, roots: RootCertStore) -> Result<Self, TlsError> {
+    /// Trusts these authorities and the relay's own; shows the relay's client certificate to whoever asks.
+    pub(super) fn new(relay: &Relay, mut roots: RootCertStore) -> Result<Self, TlsError> {
+        let host = relay.host.as_str();
+        for authority in &relay.authorities {
+            roots.add(authority.clone())?;
+        }
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let config = match &relay.client_certificate {
+            Some(ours) => config.with_client_auth_cert(ours.chain.clone(), ours.key.clone_key())?,
+            None => config.with_no_client_auth(),
+        };
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
     }
 
@@ -73,7 +82,26 @@ pub fn machine_roots() -> Result<RootCertStore, TlsError> {
     if roots.is_empty() { Err(TlsError::NoAuthorities) } else { Ok(roots) }
 }
 
-fn is_certificate_fault(error: &std::io::Error) -> bool {
+/// Theirs does not hold, or they do not take ours. With TLS 1.3 the latter comes to light at the
+/// first read after the handshake.
+pub(super) fn is_certificate_fault(error: &std::io::Error) -> bool {
+    use rustls::AlertDescription as Alert;
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(cause, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
+    match cause {
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => true,
+        Some(rustls::Error::AlertReceived(alert)) => matches!(
+            alert,
+            Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                // The signature on ours is not by whom it names.
+                | Alert::DecryptError
+                | Alert::AccessDenied
+        ),
+        _ => false,
+    }
 }

@@ -5,6 +5,7 @@
 //! piece, with the last byte apart.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,12 +15,16 @@ use std::task::{Context, Poll, ready};
 use lettre::transport::smtp::client::AsyncTokioStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::tls::is_certificate_fault;
+
 /// Bytes of one reply, all its lines together.
 const MAX_REPLY: usize = 100_000;
 /// Its lines. lettre reads all of them again at each one, so that many short ones cost minutes.
 const MAX_LINES: usize = 200;
-/// Bytes of a reply that are kept to be shown.
-const KEPT_REPLY: usize = 1_500;
+/// Bytes of a reply that are kept: enough for all that a server offers.
+const KEPT_REPLY: usize = 8_000;
+/// Bytes of a reply that are shown.
+const SHOWN_REPLY: usize = 1_500;
 
 /// Plain or encrypted: what a [`Wire`] runs over.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -44,6 +49,10 @@ struct State {
     line_length: usize,
     /// Set by the first byte of a reply, cleared by the next write.
     listening: bool,
+    /// Until EHLO was taken nothing is said after a refusal: lettre's QUIT would hide what it was.
+    opening: bool,
+    /// The peer ended TLS over our certificate.
+    certificate_refused: bool,
 }
 
 impl Wire {
@@ -57,6 +66,8 @@ impl Wire {
             reply_lines: 0,
             line_length: 0,
             listening: true,
+            opening: true,
+            certificate_refused: false,
         };
         Self { state: Arc::new(Mutex::new(state)), peer }
     }
@@ -64,14 +75,49 @@ impl Wire {
     /// What the server said last, without its code, its lines in one.
     pub(super) fn reply_text(&self) -> String {
         let state = self.lock();
-        let text = String::from_utf8_lossy(&state.reply);
-        let lines = text.lines().map(|line| line.get(4..).unwrap_or_default().trim());
-        lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+        let shown = state.reply.len().min(SHOWN_REPLY);
+        lines(&state.reply[..shown]).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Its lines, without their codes.
+    pub(super) fn reply_lines(&self) -> Vec<String> {
+        lines(&self.lock().reply).collect()
     }
 
     /// The code of it.
     pub(super) fn reply_code(&self) -> String {
         String::from_utf8_lossy(self.lock().reply.get(..3).unwrap_or_default()).into_owned()
+    }
+
+    /// EHLO was taken.
+    pub(super) fn opened(&self) {
+        self.lock().opening = false;
+    }
+
+    /// Whether the peer ended TLS over our certificate, or over having none.
+    pub(super) fn certificate_refused(&self) -> bool {
+        self.lock().certificate_refused
+    }
+
+    /// Commands that belong together, each of which is owed a reply. The server may answer the first
+    /// before it has the last; before the first of them, as ever, it has nothing to say.
+    pub(super) async fn write_group(&self, group: &[u8]) -> io::Result<()> {
+        poll_fn(|cx| Poll::Ready(self.lock().begin_write(cx))).await?;
+        let mut left = group;
+        while !left.is_empty() {
+            let written = poll_fn(|cx| Pin::new(&mut self.lock().stream).poll_write(cx, left)).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            left = &left[written..];
+        }
+        poll_fn(|cx| Pin::new(&mut self.lock().stream).poll_flush(cx)).await
+    }
+
+    /// What comes now is the reply to the next command of the group. Whatever is still unread when
+    /// the last was answered is one too many: nothing can be written after it.
+    pub(super) fn next_reply(&self) {
+        self.lock().begin_reply();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -97,7 +143,10 @@ impl State {
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut space = [0; 4096];
         let mut buffer = ReadBuf::new(&mut space);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+            self.certificate_refused |= is_certificate_fault(&error);
+            return Poll::Ready(Err(error));
+        }
         self.unread.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(buffer.filled().len()))
     }
@@ -138,14 +187,29 @@ impl State {
         if self.peer_spoke(cx)? {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the server spoke out of turn"));
         }
+        if self.opening && matches!(self.reply.first(), Some(b'4' | b'5')) {
+            return Err(io::Error::other("the server has refused already"));
+        }
+        self.begin_reply();
+        Ok(())
+    }
+
+    fn begin_reply(&mut self) {
         if self.listening {
             self.listening = false;
             self.reply.clear();
             self.reply_length = 0;
             self.reply_lines = 0;
         }
-        Ok(())
     }
+}
+
+/// The lines of a reply, without their codes.
+fn lines(reply: &[u8]) -> impl Iterator<Item = String> {
+    let text = String::from_utf8_lossy(reply).into_owned();
+    let lines: Vec<_> =
+        text.lines().map(|line| line.get(4..).unwrap_or_default().trim().to_owned()).collect();
+    lines.into_iter()
 }
 
 /// lettre takes a reply in another encoding than UTF-8 for a broken connection, and nothing of it but
@@ -233,6 +297,32 @@ mod tests {
         let (mut wire, server) = wire();
         drop(server);
         assert_eq!(wire.write_all(b"NOOP").await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    /// RFC 2920 §3.1: a server may answer what it has while the rest is still on its way.
+    #[tokio::test]
+    async fn an_answer_to_the_first_of_a_group_is_not_out_of_turn() {
+        let (ours, mut server) = tokio::io::duplex(8);
+        let mut wire = Wire::new(Box::new(ours), ([127, 0, 0, 1], 25).into(), b"");
+        let answering = async {
+            let mut heard = [0; 12];
+            server.read_exact(&mut heard).await.unwrap();
+            server.write_all(b"250 a\r\n").await.unwrap();
+            server.read_exact(&mut heard).await.unwrap();
+            server.write_all(b"550 b\r\n").await.unwrap();
+        };
+        let asking = async {
+            wire.write_group(b"RSET 12345\r\nNOOP 12345\r\n").await.unwrap();
+            let mut buffer = [0; 100];
+            for (code, text) in [("250", "a"), ("550", "b")] {
+                wire.next_reply();
+                while !wire.reply_text().ends_with(text) {
+                    assert_ne!(wire.read(&mut buffer).await.unwrap(), 0);
+                }
+                assert_eq!(wire.reply_code(), code);
+            }
+        };
+        tokio::join!(answering, asking);
     }
 
     #[tokio::test]
