@@ -68,7 +68,7 @@ fn enhanced(text: &str) -> Enhanced {
 }
 
 /// "try again in 120 seconds", "retry after 5 minutes": the time asked for, at most an hour.
-fn wait_hint(text: &str) -> Option<Duration> {
+pub(in crate::transport) fn wait_hint(text: &str) -> Option<Duration> {
     let text = text.to_ascii_lowercase();
     let start = ["try again", "retry after", "retry in"].iter().find_map(|hint| text.find(hint))?;
     let mut words = text[start..].split_whitespace().skip(2).skip_while(|word| word.parse::<u64>().is_err());

@@ -27,6 +27,8 @@ use content::Content;
 use failure::Failure;
 use pool::{Pool, Slot};
 
+#[cfg(feature = "providers")]
+pub(super) use classify::wait_hint;
 pub use deadlines::Deadlines;
 pub use tls::{TlsError, machine_roots};
 
