@@ -99,7 +99,7 @@ async fn an_answer_before_the_final_dot_is_no_answer() {
         assert_eq!(server.accepted().len(), 0, "the content left after all");
     }
     let large = [MESSAGE, "A line that is one of many.\r\n".repeat(300_000).as_bytes()].concat();
-    let parcel = Parcel { from: FROM, to: "ada@example.test", message: &large };
+    let parcel = Parcel { from: FROM, to: "ada@example.test", message: &large, email: &transport::EMAIL };
     let server = SmtpServer::start(
         Script::new().at(Stage::Body, Fault::reply(250, "2.0.0 taken")).receive_buffer(65_536),
     );
