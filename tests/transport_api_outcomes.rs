@@ -33,7 +33,7 @@ fn kind(outcome: &Outcome) -> (&'static str, Option<Stage>) {
 /// More than the kernel takes in without a reader.
 fn large() -> StoredEmail {
     let mut email = EMAIL.clone();
-    email.attachments.push(Attachment::new("large.bin", "application/octet-stream", vec![7; 12_000_000]));
+    email.attachments.push(Attachment::new("large.bin", "application/octet-stream", vec![7; 5_000_000]));
     email
 }
 

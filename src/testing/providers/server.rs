@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
@@ -14,6 +14,9 @@ use super::reply::{Cue, Kind, Reply};
 use super::wire::{Received, Said};
 use crate::settings::Api;
 use crate::testing::Identity;
+
+/// Bytes that a request may be ahead of its reader.
+const RECEIVE_BUFFER: u32 = 65_536;
 
 /// A provider's API on a free port of this machine, with the real answers of its documentation and whatever should go
 /// wrong; it stops when it is dropped.
@@ -72,7 +75,11 @@ impl FakeProvider {
     }
 
     async fn listen(provider: Provider, tls: Option<TlsAcceptor>) -> io::Result<Self> {
-        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+        let socket = TcpSocket::new_v4()?;
+        // The usual megabytes would take in most requests whole, without a reader.
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let listener = socket.listen(1024)?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let base_url = format!("{scheme}://{}", listener.local_addr()?);
         let state = Arc::new(State { provider, journal: Mutex::default() });
