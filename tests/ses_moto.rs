@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+#[expect(dead_code, reason = "nothing is faked here")]
 mod transport_api;
 
 use std::path::Path;

@@ -40,6 +40,7 @@ pub use self::faults::{Fault, Faults};
 pub use self::jwt::{JwtKey, WeakKey};
 pub use self::log::{Log, LogFormat};
 pub use self::profile::Profile;
+#[cfg(feature = "providers")]
 pub(crate) use self::relay::is_loopback;
 pub use self::relay::{Credentials, PlainRelay, Relay, SecureRelay, Tls};
 pub use self::sender::default_sender;

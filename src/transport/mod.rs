@@ -39,6 +39,13 @@ pub trait Gate: Sync {
 
 /// A way out of the house.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "providers",
+    expect(
+        clippy::large_enum_variant,
+        reason = "there are a few of them in a process, and they stay where they are"
+    )
+)]
 pub enum Transport {
     /// An SMTP server.
     Smtp(smtp::SmtpTransport),

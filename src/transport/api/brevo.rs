@@ -15,7 +15,7 @@ use super::classify::Class;
 use super::parts;
 use super::request::Request;
 use super::{Adapter, ApiError, base};
-use crate::settings::{self, ExposeSecret};
+use crate::settings::{self, ExposeSecret, SecretString};
 use crate::transport::{Outcome, Parcel};
 
 const KEYS: [&str; 2] = ["email", "name"];
@@ -37,6 +37,14 @@ impl Brevo {
 }
 
 impl Adapter for Brevo {
+    fn name(&self) -> String {
+        "brevo".into()
+    }
+
+    fn secrets(&self) -> Vec<SecretString> {
+        vec![self.settings.api_key.clone()]
+    }
+
     fn send(&self, parcel: Parcel<'_>) -> Request {
         self.authorized(Request::json(format!("{}/v3/smtp/email", self.base), &message(parcel)))
     }

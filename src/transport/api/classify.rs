@@ -28,7 +28,6 @@ impl Class {
             400 | 413 | 422 => Self::Message,
             429 | 502 | 503 => Self::Busy,
             300..=399 | 401..=407 | 410 | 415 | 426 | 451 => Self::Account,
-            408 | 409 | 425 => Self::Again,
             400..=499 => Self::Again,
             504 => Self::Unclear,
             500..=599 => Self::Again,

@@ -11,7 +11,7 @@ use super::answer::Answer;
 use super::classify::Class;
 use super::request::{Request, basic};
 use super::{Adapter, ApiError, base, word};
-use crate::settings::{self, ExposeSecret, Region};
+use crate::settings::{self, ExposeSecret, Region, SecretString};
 use crate::transport::{Outcome, Parcel};
 
 pub(super) struct Mailgun {
@@ -30,12 +30,24 @@ impl Mailgun {
         Ok(Self { settings: settings.clone(), base })
     }
 
+    fn basic(&self) -> SecretString {
+        basic("api", &self.settings.api_key)
+    }
+
     fn authorized(&self, request: Request) -> Request {
-        request.header("authorization", basic("api", self.settings.api_key.expose_secret()))
+        request.header("authorization", format!("Basic {}", self.basic().expose_secret()))
     }
 }
 
 impl Adapter for Mailgun {
+    fn name(&self) -> String {
+        format!("mailgun:{}", self.settings.domain)
+    }
+
+    fn secrets(&self) -> Vec<SecretString> {
+        vec![self.settings.api_key.clone(), self.basic()]
+    }
+
     fn send(&self, parcel: Parcel<'_>) -> Request {
         let url = format!("{}/v3/{}/messages.mime", self.base, self.settings.domain);
         let boundary = format!("facteur-{}", Uuid::new_v4().simple());

@@ -11,7 +11,7 @@ use super::classify::Class;
 use super::parts;
 use super::request::{Request, basic};
 use super::{Adapter, ApiError, base};
-use crate::settings::{self, ExposeSecret, Region};
+use crate::settings::{self, ExposeSecret, Region, SecretString};
 use crate::transport::{Outcome, Parcel};
 
 const KEYS: [&str; 2] = ["Email", "Name"];
@@ -31,13 +31,25 @@ impl Mailjet {
         Ok(Self { settings: settings.clone(), base })
     }
 
+    fn basic(&self) -> SecretString {
+        basic(self.settings.api_key.expose_secret(), &self.settings.secret_key)
+    }
+
     fn authorized(&self, request: Request) -> Request {
-        let (key, secret) = (self.settings.api_key.expose_secret(), self.settings.secret_key.expose_secret());
-        request.header("authorization", basic(key, secret))
+        request.header("authorization", format!("Basic {}", self.basic().expose_secret()))
     }
 }
 
 impl Adapter for Mailjet {
+    fn name(&self) -> String {
+        "mailjet".into()
+    }
+
+    fn secrets(&self) -> Vec<SecretString> {
+        let settings = &self.settings;
+        vec![settings.api_key.clone(), settings.secret_key.clone(), self.basic()]
+    }
+
     fn send(&self, parcel: Parcel<'_>) -> Request {
         let body = json!({ "Messages": [message(parcel)] });
         self.authorized(Request::json(format!("{}/v3.1/send", self.base), &body))

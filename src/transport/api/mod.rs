@@ -62,6 +62,12 @@ pub enum ApiError {
 
 /// What is different from one provider to the next.
 trait Adapter: Send + Sync {
+    /// What logs, events and outcomes call it.
+    fn name(&self) -> String;
+
+    /// What no report may hold.
+    fn secrets(&self) -> Vec<SecretString>;
+
     /// The request that sends one mail to one recipient.
     fn send(&self, parcel: Parcel<'_>) -> Request;
 
@@ -77,7 +83,6 @@ pub struct ApiTransport {
     name: String,
     adapter: Box<dyn Adapter>,
     http: Http,
-    /// What no report may hold.
     secrets: Vec<SecretString>,
 }
 
@@ -98,37 +103,17 @@ impl ApiTransport {
     /// A setting that cannot be.
     pub fn with_roots(settings: &Api, roots: RootCertStore, deadlines: Deadlines) -> Result<Self, ApiError> {
         let http = Http::new(roots, deadlines)?;
-        let (provider, place, adapter, secrets): (_, Option<&str>, Box<dyn Adapter>, _) = match settings {
-            Api::Ses(s) => {
-                let token = s.session_token.iter();
-                let secrets = token.chain([&s.access_key_id, &s.secret_access_key]).cloned().collect();
-                ("ses", Some(s.region.as_str()), Box::new(ses::Ses::new(s)?), secrets)
-            }
-            Api::Mailgun(s) => (
-                "mailgun",
-                Some(s.domain.as_str()),
-                Box::new(mailgun::Mailgun::new(s)?),
-                vec![s.api_key.clone()],
-            ),
-            Api::SendGrid(s) => {
-                ("sendgrid", None, Box::new(sendgrid::SendGrid::new(s)?), vec![s.api_key.clone()])
-            }
-            Api::Postmark(s) => {
-                let stream = s.message_stream.as_deref();
-                ("postmark", stream, Box::new(postmark::Postmark::new(s)?), vec![s.server_token.clone()])
-            }
-            Api::Brevo(s) => ("brevo", None, Box::new(brevo::Brevo::new(s)?), vec![s.api_key.clone()]),
-            Api::Mailjet(s) => {
-                let secrets = vec![s.api_key.clone(), s.secret_key.clone()];
-                ("mailjet", None, Box::new(mailjet::Mailjet::new(s)?), secrets)
-            }
-            Api::Scaleway(s) => {
-                let secrets = vec![s.secret_key.clone()];
-                ("scaleway", Some(s.region.as_str()), Box::new(scaleway::Scaleway::new(s)?), secrets)
-            }
+        let adapter: Box<dyn Adapter> = match settings {
+            Api::Ses(settings) => Box::new(ses::Ses::new(settings)?),
+            Api::Mailgun(settings) => Box::new(mailgun::Mailgun::new(settings)?),
+            Api::SendGrid(settings) => Box::new(sendgrid::SendGrid::new(settings)?),
+            Api::Postmark(settings) => Box::new(postmark::Postmark::new(settings)?),
+            Api::Brevo(settings) => Box::new(brevo::Brevo::new(settings)?),
+            Api::Mailjet(settings) => Box::new(mailjet::Mailjet::new(settings)?),
+            Api::Scaleway(settings) => Box::new(scaleway::Scaleway::new(settings)?),
         };
-        let name = place.map_or_else(|| provider.to_owned(), |place| format!("{provider}:{place}"));
-        Ok(Self { name: name.chars().take(64).collect(), adapter, http, secrets })
+        let (name, secrets) = (adapter.name().chars().take(64).collect(), adapter.secrets());
+        Ok(Self { name, adapter, http, secrets })
     }
 
     /// `ses:eu-west-3`, `mailgun:example.com`, `sendgrid`, …
@@ -143,7 +128,7 @@ impl ApiTransport {
             return Outcome::Interrupted;
         }
         let outcome = match self.http.send(self.adapter.send(parcel), gate).await {
-            Ok(answer) => self.adapter.classify(&answer),
+            Ok(answer) => self.adapter.classify(&self.without_keys(answer)),
             Err(outcome) => outcome,
         };
         self.without_secrets(outcome)
@@ -155,6 +140,7 @@ impl ApiTransport {
     /// What stands in the way, as sending would meet it.
     pub async fn check(&self) -> Result<(), Report> {
         let answer = self.http.ask(self.adapter.login()).await.map_err(|report| self.masked(report))?;
+        let answer = self.without_keys(answer);
         if (200..300).contains(&answer.status) {
             return Ok(());
         }
@@ -163,7 +149,20 @@ impl ApiTransport {
         Err(self.masked(Report { stage: Stage::Account, ..report }))
     }
 
-    /// A provider may answer with the key that it did not like.
+    /// A provider may answer with the key that it did not like. Before anything is cut off: half a key is one too.
+    fn without_keys(&self, mut answer: Answer) -> Answer {
+        let body = String::from_utf8_lossy(&answer.body);
+        let keys = self.secrets.iter().map(|secret| secret.expose_secret());
+        // What is shorter may be a word of the answer's own grammar.
+        let found: Vec<&str> = keys.filter(|key| key.len() >= 8 && body.contains(key)).collect();
+        if !found.is_empty() {
+            let masked = found.iter().fold(body.into_owned(), |text, key| text.replace(key, "***"));
+            answer.body = masked.into_bytes();
+        }
+        answer
+    }
+
+    /// The last sieve: headers and errors have not been through the first.
     fn without_secrets(&self, outcome: Outcome) -> Outcome {
         match outcome {
             Outcome::Sent(report) => Outcome::Sent(self.masked(report)),

@@ -11,7 +11,7 @@ use super::classify::Class;
 use super::parts;
 use super::request::Request;
 use super::{Adapter, ApiError, base};
-use crate::settings::{self, ExposeSecret};
+use crate::settings::{self, ExposeSecret, SecretString};
 use crate::transport::{Outcome, Parcel};
 
 pub(super) struct Postmark {
@@ -31,6 +31,15 @@ impl Postmark {
 }
 
 impl Adapter for Postmark {
+    fn name(&self) -> String {
+        let stream = self.settings.message_stream.as_deref();
+        stream.map_or_else(|| "postmark".into(), |stream| format!("postmark:{stream}"))
+    }
+
+    fn secrets(&self) -> Vec<SecretString> {
+        vec![self.settings.server_token.clone()]
+    }
+
     fn send(&self, parcel: Parcel<'_>) -> Request {
         let message = message(parcel, self.settings.message_stream.as_deref());
         self.authorized(Request::json(format!("{}/email", self.base), &message))

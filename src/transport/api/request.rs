@@ -1,6 +1,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::settings::{ExposeSecret, SecretString};
+
 /// A request, complete but for its `Content-Length`. No `Debug`: its headers hold secrets.
 pub(super) struct Request {
     pub(super) url: String,
@@ -30,9 +32,9 @@ impl Request {
     }
 }
 
-/// RFC 7617.
-pub(super) fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", base64(format!("{user}:{password}").as_bytes()))
+/// What follows `Basic` (RFC 7617): as secret as what is in it.
+pub(super) fn basic(user: &str, password: &SecretString) -> SecretString {
+    base64(format!("{user}:{}", password.expose_secret()).as_bytes()).into()
 }
 
 /// With padding, on one line.

@@ -11,7 +11,7 @@ use super::classify::Class;
 use super::parts;
 use super::request::Request;
 use super::{Adapter, ApiError, base, word};
-use crate::settings::{self, ExposeSecret};
+use crate::settings::{self, ExposeSecret, SecretString};
 use crate::transport::{Outcome, Parcel};
 
 const KEYS: [&str; 2] = ["email", "name"];
@@ -36,6 +36,14 @@ impl Scaleway {
 }
 
 impl Adapter for Scaleway {
+    fn name(&self) -> String {
+        format!("scaleway:{}", self.settings.region)
+    }
+
+    fn secrets(&self) -> Vec<SecretString> {
+        vec![self.settings.secret_key.clone()]
+    }
+
     fn send(&self, parcel: Parcel<'_>) -> Request {
         let message = message(parcel, &self.settings.project_id);
         self.authorized(Request::json(format!("{}/emails", self.base), &message))

@@ -11,7 +11,7 @@ use super::classify::Class;
 use super::parts;
 use super::request::Request;
 use super::{Adapter, ApiError, base};
-use crate::settings::{self, ExposeSecret, Region};
+use crate::settings::{self, ExposeSecret, Region, SecretString};
 use crate::transport::{Outcome, Parcel};
 
 const KEYS: [&str; 2] = ["email", "name"];
@@ -37,6 +37,14 @@ impl SendGrid {
 }
 
 impl Adapter for SendGrid {
+    fn name(&self) -> String {
+        "sendgrid".into()
+    }
+
+    fn secrets(&self) -> Vec<SecretString> {
+        vec![self.settings.api_key.clone()]
+    }
+
     fn send(&self, parcel: Parcel<'_>) -> Request {
         self.authorized(Request::json(format!("{}/v3/mail/send", self.base), &message(parcel)))
     }

@@ -13,7 +13,7 @@ use super::classify::Class;
 use super::request::{Request, base64};
 use super::sigv4::{Signer, Unsigned};
 use super::{Adapter, ApiError, base, word};
-use crate::settings;
+use crate::settings::{self, SecretString};
 use crate::transport::{Outcome, Parcel};
 
 pub(super) struct Ses {
@@ -60,6 +60,16 @@ impl Ses {
 }
 
 impl Adapter for Ses {
+    fn name(&self) -> String {
+        format!("ses:{}", self.settings.region)
+    }
+
+    fn secrets(&self) -> Vec<SecretString> {
+        let settings = &self.settings;
+        let keys = [&settings.access_key_id, &settings.secret_access_key];
+        settings.session_token.iter().chain(keys).cloned().collect()
+    }
+
     fn send(&self, parcel: Parcel<'_>) -> Request {
         let mut body = json!({
             "FromEmailAddress": parcel.from,

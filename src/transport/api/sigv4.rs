@@ -47,7 +47,7 @@ impl Signer<'_> {
         let scope = format!("{day}/{}/{}/aws4_request", self.region, self.service);
         let digest = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
         let signature =
-            hex(mac(&self.key(&day), &format!("AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}")).as_ref());
+            hex(mac(self.key(&day), &format!("AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}")).as_ref());
         let id = self.access_key_id.expose_secret();
         let authorization =
             format!("AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}");

@@ -151,7 +151,7 @@ proptest! {
             prop_assert!(!taken || (200..300).contains(&status), "{} {status}", transport.name);
             let about_all = report.stage.concerns_every_mail();
             match status {
-                401 | 402 | 403 | 404 => prop_assert_eq!(class_of(&outcome), Class::Account),
+                401..=404 => prop_assert_eq!(class_of(&outcome), Class::Account),
                 // A 2xx that says nothing we know is never a reason to send again at once.
                 200..300 => prop_assert!(!matches!(class_of(&outcome), Class::Busy) || transport.name == "postmark"),
                 504 | 600.. => prop_assert_eq!(class_of(&outcome), Class::Unclear),
