@@ -130,16 +130,14 @@ fn header_values() -> impl Strategy<Value = HeaderMap> {
     })
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Each answer is one outcome, in bounds: nothing falls through and nothing panics.
-    #[test]
-    fn every_answer_of_every_provider_is_one_outcome(
-        status in 100u16..1_000, headers in header_values(), body in bodies()
-    ) {
+/// Each answer is one outcome, in bounds: nothing falls through and nothing panics.
+#[test]
+fn every_answer_of_every_provider_is_one_outcome() {
+    let transports = transports();
+    let config = ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(status in 100u16..1_000, headers in header_values(), body in bodies())| {
         let answer = Answer { status, headers, body };
-        for transport in transports_once() {
+        for transport in &transports {
             let outcome = transport.adapter.classify(&answer);
             let report = outcome.report().expect("an answer is never our own stop");
             prop_assert!(report.text.chars().count() <= 500 && !report.text.contains('\0'));
@@ -160,12 +158,7 @@ proptest! {
             }
             prop_assert_eq!(about_all, matches!(class_of(&outcome), Class::Account | Class::Busy));
         }
-    }
-}
-
-fn transports_once() -> &'static [ApiTransport] {
-    static ALL: std::sync::OnceLock<Vec<ApiTransport>> = std::sync::OnceLock::new();
-    ALL.get_or_init(transports)
+    });
 }
 
 #[test]
