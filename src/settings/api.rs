@@ -33,7 +33,8 @@ pub enum Region {
     Us,
 }
 
-/// Amazon SES with the keys of an IAM user that may `ses:SendRawEmail` and `ses:GetAccount`.
+/// Amazon SES with the keys of an IAM user that may `ses:SendEmail`, `ses:SendRawEmail` and, for `check`,
+/// `ses:GetAccount`.
 #[derive(Debug, Clone)]
 pub struct Ses {
     /// Such as `eu-west-3`.

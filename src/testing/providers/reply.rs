@@ -99,14 +99,12 @@ impl Cue {
     }
 
     /// Only for mail to this address.
-    #[expect(clippy::must_use_candidate, reason = "it narrows what was given to the server")]
     pub fn for_recipient(self, address: &str) -> Self {
         self.with(|state| state.recipient = Some(address.to_owned()));
         self
     }
 
     /// Only so many times.
-    #[expect(clippy::must_use_candidate, reason = "it narrows what was given to the server")]
     pub fn times(self, n: usize) -> Self {
         self.with(|state| state.left = Some(n));
         self

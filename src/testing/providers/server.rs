@@ -93,7 +93,6 @@ impl FakeProvider {
     }
 
     /// One more reply instead of success, each time, unless what follows narrows it. The first that fits is given.
-    #[expect(clippy::must_use_candidate, reason = "the cue is the server's already")]
     pub fn cue(&self, reply: Reply) -> Cue {
         let cue = Cue::new(reply);
         self.state.journal(|journal| journal.cues.push(cue.clone()));

@@ -57,6 +57,7 @@ impl Http {
             .with_no_client_auth();
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
+            .http1_only()
             .no_proxy()
             .redirect(Policy::none())
             .retry(reqwest::retry::never())
