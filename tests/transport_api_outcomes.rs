@@ -160,12 +160,13 @@ async fn a_redirect_is_not_followed() {
     );
     let Api::Brevo(there) = elsewhere.settings() else { panic!() };
     for status in [301, 302, 307, 308] {
-        let to = format!("{}/v3/smtp/email", there.base_url.clone().unwrap());
+        // Where a GET with the key would be a login.
+        let to = format!("{}/v3/account", there.base_url.clone().unwrap());
         fake.cue(Reply::http(status, "").header("Location", &to)).times(1);
         let outcome = send(&way(&fake), &EMAIL, ADA).await;
         assert_eq!(kind(&outcome), ("unusable", Some(Stage::Account)), "{outcome:?}");
     }
-    assert_eq!(elsewhere.requests(), 0);
+    assert_eq!((elsewhere.logins(), elsewhere.requests()), (0, 0), "the key went elsewhere");
 }
 
 fn at(base_url: String) -> Api {
