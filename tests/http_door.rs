@@ -15,7 +15,9 @@ use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
 use support::outbox::TestOutbox;
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
 
 struct Door {
     base: String,
@@ -217,4 +219,34 @@ async fn probes_tell_alive_from_ready() {
     assert_eq!(ready.status, StatusCode::OK);
     let waited = ready.body["oldest_due_seconds"].as_u64().unwrap();
     assert!((90..100).contains(&waited), "{waited}");
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_takes_no_database_connection_along() {
+    let t = TestOutbox::new().await;
+    // The handler stops where it is being given its connection, and tells when it is dropped there.
+    let (waiting, mut handlers) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
+    let pool = PgPoolOptions::new().max_connections(1).before_acquire(move |_, _| {
+        let (go_on, gate) = oneshot::channel();
+        waiting.send(go_on).unwrap();
+        Box::pin(async move { Ok(gate.await.is_ok()) })
+    });
+    let pool = pool.connect(t.url()).await.unwrap();
+    let door = Door::open(Outbox::new(pool), Access::Open).await;
+    let mut client = TcpStream::connect(door.base.trim_start_matches("http://")).await.unwrap();
+    let request = "POST /api/test-email?to=gone@local.test HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut handler = handlers.recv().await.unwrap();
+    client.set_zero_linger().unwrap();
+    drop(client);
+    let dropped = tokio::time::timeout(Duration::from_millis(500), handler.closed()).await;
+    assert!(dropped.is_err(), "the handler was dropped while it was given a connection");
+    handler.send(()).unwrap();
+    let queued = async {
+        while t.number("SELECT count(*) FROM facteur.deliveries").await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), queued).await.unwrap();
+    assert_eq!(t.text("SELECT recipient FROM facteur.deliveries").await, "gone@local.test");
 }

@@ -276,11 +276,11 @@ async fn outcomes_that_wait_for_the_database_are_shown() {
     let t = TestOutbox::new().await;
     let door = Door::open(t.outbox.clone(), Access::Open).await;
     let server = SmtpServer::start(Script::new()).await.unwrap();
+    t.enqueue(email_to("ada@x.test").cc("bob@x.test")).await;
     let mut block = t.pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE facteur.outcomes IN SHARE MODE").execute(&mut *block).await.unwrap();
     let shutdown = Shutdown::default();
     let running = tokio::spawn(worker(&t, &server).run(shutdown.clone()));
-    t.enqueue(email_to("ada@x.test").cc("bob@x.test")).await;
     door.until("facteur_unwritten_outcomes", 2.0).await;
     block.rollback().await.unwrap();
     door.until("facteur_unwritten_outcomes", 0.0).await;

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use facteur::Outbox;
 use facteur::outbox::OutboxError;
+use facteur::testing::TcpProxy;
 use futures_util::FutureExt;
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use support::outbox::{LEASE, TestOutbox, email_to};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// A pool of one connection: whoever spoils it spoils the next.
 async fn one_connection(t: &TestOutbox) -> PgPool {
@@ -96,4 +99,47 @@ async fn behind_a_transaction_pooler_no_statement_has_a_name() {
         let names: i64 = sqlx::query_scalar(count).persistent(false).fetch_one(&pool).await.unwrap();
         assert_eq!(names > 0, named, "{names} statements have names");
     }
+}
+
+#[tokio::test]
+async fn behind_a_transaction_pooler_a_statement_is_parsed_and_executed_in_one_transaction() {
+    let t = TestOutbox::new().await;
+    let pool = one_connection(&t).await;
+    let last =
+        format!("SELECT state || ' ' || query FROM pg_stat_activity WHERE pid = {}", backend(&pool).await);
+    let outbox = Outbox::new(pool).behind_a_transaction_pooler(None);
+    outbox.oldest_due().await.unwrap();
+    assert_eq!(t.text(&last).await, "idle COMMIT");
+    t.execute("ALTER TABLE facteur.deliveries ADD CONSTRAINT none CHECK (recipient <> 'no@x.test')").await;
+    outbox.enqueue(&email_to("no@x.test").build().unwrap()).await.unwrap_err();
+    assert_eq!(t.text(&last).await, "idle ROLLBACK");
+}
+
+#[tokio::test]
+async fn a_listener_whose_path_went_silent_connects_again_and_looks_at_the_queue() {
+    let t = TestOutbox::new().await;
+    let direct: PgConnectOptions = t.url().parse().unwrap();
+    let server = format!("{}:{}", direct.get_host(), direct.get_port()).parse().unwrap();
+    let proxy = TcpProxy::start(server).await.unwrap();
+    let through = direct.host("127.0.0.1").port(proxy.addr().port());
+    let outbox = t.outbox.clone().with_deadline(Duration::from_millis(100)).listening_at(through);
+    let stop = CancellationToken::new();
+    let listening = tokio::spawn({
+        let (outbox, stop) = (outbox.clone(), stop.clone());
+        async move { outbox.listen(stop).await }
+    });
+    let patience = Duration::from_secs(20);
+    timeout(patience, outbox.woken()).await.expect("it looks once it listens");
+    proxy.stall();
+    let gave_up = async {
+        while proxy.opened() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(patience, gave_up).await.expect("silence is not believed for ever");
+    let _rung_before = outbox.woken().now_or_never();
+    proxy.resume();
+    timeout(patience, outbox.woken()).await.expect("something may have been missed");
+    stop.cancel();
+    listening.await.unwrap();
 }

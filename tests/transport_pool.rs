@@ -69,13 +69,13 @@ async fn a_connection_that_the_server_gives_up_at_the_next_mail_costs_nothing() 
     }
 }
 
-/// Five seconds of idleness are what makes a connection doubtful, so this one takes them.
 #[tokio::test]
 async fn a_connection_that_idled_is_asked_before_it_is_trusted() {
     let faults = [None, Some(Fault::stall()), Some(Fault::hang_up()), Some(Fault::reply(421, "4.4.2 idle"))];
     let cases = faults.map(|fault| async move {
         let quick = facteur::transport::smtp::Deadlines {
             noop: Duration::from_millis(200),
+            doubted: Duration::from_millis(50),
             ..transport::deadlines(Duration::from_secs(10))
         };
         let answers = fault.is_none();
@@ -84,7 +84,7 @@ async fn a_connection_that_idled_is_asked_before_it_is_trusted() {
         let roots = rustls::RootCertStore::empty();
         let way = facteur::transport::smtp::SmtpTransport::with_roots(&server.relay(), roots, quick).unwrap();
         assert!(matches!(send(&way, "ada@example.test").await, Outcome::Sent(_)));
-        tokio::time::sleep(Duration::from_millis(5_100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let start = Instant::now();
         assert!(matches!(send(&way, "ada@example.test").await, Outcome::Sent(_)));
         assert!(start.elapsed() < Duration::from_millis(1_200));
@@ -92,6 +92,44 @@ async fn a_connection_that_idled_is_asked_before_it_is_trusted() {
         assert_eq!(server.counters().opened, if answers { 1 } else { 2 });
     });
     join_all(cases).await;
+}
+
+#[tokio::test]
+async fn a_server_that_allows_fewer_connections_than_configured_costs_no_attempt() {
+    let script = Script::new().most_connections(2).at(Stage::Rcpt, Fault::delay(Duration::from_millis(2)));
+    let server = SmtpServer::start(script).await.unwrap();
+    let way = patient(&Relay { max_connections: 8, ..server.relay() });
+    let outcomes = join_all((0..50).map(|_| send(&way, "ada@example.test"))).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Sent(_))), "{outcomes:?}");
+    let counters = server.counters();
+    // Each slot learns it once.
+    assert!((1..=6).contains(&counters.turned_away), "{counters:?}");
+    assert_eq!((server.accepted().len(), counters.most_open), (50, 2));
+}
+
+#[tokio::test]
+async fn a_server_that_allows_no_connection_at_all_is_tried_again_later() {
+    let server = SmtpServer::start(Script::new().most_connections(0)).await.unwrap();
+    let way = patient(&Relay { max_connections: 4, ..server.relay() });
+    let sending = join_all((0..20).map(|_| send(&way, "ada@example.test")));
+    let outcomes = tokio::time::timeout(Duration::from_secs(10), sending).await.expect("none waits for ever");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Retry(..))), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn an_idle_connection_holds_its_place_until_it_has_said_goodbye() {
+    let goodbye = Fault::delay(Duration::from_millis(200));
+    let server = SmtpServer::start(Script::new().at(Stage::Quit, goodbye)).await.unwrap();
+    let idle = facteur::transport::smtp::Deadlines { idle: Duration::ZERO, ..Default::default() };
+    let relay = Relay { max_connections: 1, ..server.relay() };
+    let roots = rustls::RootCertStore::empty();
+    let way = facteur::transport::smtp::SmtpTransport::with_roots(&relay, roots, idle).unwrap();
+    assert!(matches!(send(&way, "ada@example.test").await, Outcome::Sent(_)));
+    let ((), next) = tokio::join!(way.close_idle(), send(&way, "ada@example.test"));
+    assert!(matches!(next, Outcome::Sent(_)));
+    assert!(server.conversations()[0].heard("QUIT\r\n"));
+    let counters = server.counters();
+    assert_eq!((counters.opened, counters.most_open), (2, 1), "{counters:?}");
 }
 
 /// Says no where it is told to, and closes when it is told to.

@@ -7,12 +7,14 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use facteur::Outbox;
 use facteur::delivery::{Shutdown, Tick, Worker};
 use facteur::email::OnUnknown;
 use facteur::inbox::{Inbox, InboxSettings};
 use facteur::settings::{self, Credentials, Relay, Tls};
 use facteur::testing::{Fault, Script, SmtpServer, Stage};
 use facteur::transport::{Transport, smtp::SmtpTransport};
+use sqlx::postgres::PgPoolOptions;
 use support::outbox::{TestOutbox, email_to, pace};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -420,4 +422,51 @@ async fn an_outcome_that_can_never_be_written_does_not_keep_the_others() {
     shutdown.begin.cancel();
     running.await.unwrap();
     assert_eq!(t.states().await, "failed 1, sending 1, sent 2");
+}
+
+#[tokio::test]
+async fn mail_of_a_claim_whose_answer_was_lost_does_not_wait_for_the_end_of_its_lease() {
+    let t = TestOutbox::new().await;
+    let server = SmtpServer::start(Script::new()).await.unwrap();
+    let transport = Transport::Smtp(SmtpTransport::new(&server.relay()).unwrap());
+    // Of one connection, which knows the statement after the first tick: the next is sent in one go.
+    let address = t.pool.connect_options();
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with((*address).clone());
+    let outbox = Outbox::new(pool).with_deadline(Duration::from_millis(200));
+    let worker = Worker::new(outbox, transport, pace(), "test");
+    assert_eq!(worker.tick().await.unwrap(), Tick::Idle);
+    let id = t.enqueue(email_to("a@x.test")).await;
+    let mut blocker = t.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE facteur.deliveries").execute(&mut *blocker).await.unwrap();
+    worker.tick().await.unwrap_err();
+    blocker.rollback().await.unwrap();
+    // The claim that nobody waits for any more goes through.
+    let leased = async {
+        while t.states().await != "sending 1" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), leased).await.unwrap();
+    assert_eq!(worker.tick().await.unwrap(), Tick::Worked(1));
+    assert_eq!(t.events(id).await, "accepted, released, sent");
+    assert_eq!(t.number("SELECT attempts::bigint FROM facteur.outcomes").await, 1);
+}
+
+#[tokio::test]
+async fn what_a_newer_email_superseded_while_it_was_sent_is_not_sent_again() {
+    let t = TestOutbox::new().await;
+    let server = SmtpServer::start(Script::new()).await.unwrap();
+    let worker = worker(&t, &server.relay(), pace());
+    let code = |to: &str| email_to(to).supersedes("login-code:ada");
+    let older = t.enqueue(code("older@x.test").on_unknown(OnUnknown::Hold)).await;
+    let elsewhere = t.session().await;
+    t.claim(elsewhere).await;
+    t.enqueue(code("newer@x.test")).await;
+    t.outbox.end_session(elsewhere).await.unwrap();
+    t.outbox.reap().await.unwrap();
+    t.execute("UPDATE facteur.deliveries SET run_at = now()").await;
+    assert_eq!(worker.drain().await.unwrap(), 2, "both are claimed");
+    assert_eq!(server.accepted().len(), 1, "and one is sent");
+    assert_eq!(t.events(older).await, "accepted, lease_lost, cancelled");
+    assert_eq!(t.states().await, "cancelled 1, sent 1");
 }

@@ -6,11 +6,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::counts;
 use super::gate::LeaseGate;
-use super::verdict::verdict;
+use super::verdict::{too_late, verdict};
 use super::worker::Worker;
 use crate::crash::{self, Point};
 use crate::email::StoredEmail;
-use crate::outbox::{Action, ClaimedDelivery, Final, Settlement, Why};
+use crate::outbox::{Action, ClaimedDelivery, Settlement, Why};
 use crate::transport::{Outcome, Parcel, Report, Stage};
 
 /// One attempt, over, with what its log line says.
@@ -41,8 +41,8 @@ impl Worker {
     ) -> Ended {
         let begun = Instant::now();
         let _renewed = self.in_flight.enter(&delivery);
-        if delivery.expired {
-            return self.ended(&delivery, begun, Action::Finish(Final::Failed, "expired"), None);
+        if let Some(action) = too_late(&delivery) {
+            return self.ended(&delivery, begun, action, None);
         }
         let _counted = counts::InFlight::begin();
         // lettre panics on some inputs; one such mail must not take its neighbours along.

@@ -69,8 +69,9 @@ fn family(code: Option<u16>) -> &'static str {
 
 /// The reaper took deliveries back.
 pub(super) fn reaped(reaped: &Reaped) {
-    let Reaped { requeued, parked, failed } = *reaped;
-    for (result, n) in [("requeued", requeued), ("parked", parked), ("failed", failed)] {
+    let Reaped { requeued, parked, failed, cancelled } = *reaped;
+    let results = [("requeued", requeued), ("parked", parked), ("failed", failed), ("cancelled", cancelled)];
+    for (result, n) in results {
         counter!(REAPED, "result" => result).increment(n.unsigned_abs());
     }
 }

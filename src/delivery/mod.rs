@@ -6,6 +6,7 @@ mod attempt;
 mod cool_off;
 mod counts;
 mod gate;
+mod held;
 mod in_flight;
 mod pulse;
 mod retry_policy;

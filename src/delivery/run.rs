@@ -23,8 +23,12 @@ const MAX_UNWRITTEN: usize = 500;
 const HURRY_BEFORE_END: Duration = Duration::from_secs(5);
 /// How long a database that does not answer may hold up the end.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Most are wiped as they end; this is for those that were withdrawn, or lost with their worker.
+const WIPE_EVERY: Duration = Duration::from_secs(60);
 const REAP_EVERY: Duration = Duration::from_secs(5);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
+/// How often this process asks whether it is its turn to prune: once an hour it is somebody's.
+const PRUNE_TURN_EVERY: Duration = Duration::from_secs(300);
 
 /// When a worker stops: first it takes nothing more, then it gives up what it has.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +52,7 @@ impl Worker {
         let retired = CancellationToken::new();
         upkeep.spawn(Arc::clone(&self).keep_beating(retired.clone()));
         upkeep.spawn(Arc::clone(&self).keep_house(shutdown.begin.clone()));
+        upkeep.spawn(Arc::clone(&self).keep_pruning(shutdown.begin.clone()));
         let in_flight = TaskTracker::new();
         self.keep_taking(&shutdown, &stops, &in_flight, &ended).await;
         self.wind_up(&shutdown, &stops, in_flight).await;
@@ -193,9 +198,23 @@ impl Worker {
         }
     }
 
-    /// Takes back what dead workers leased, makes next month's partitions, closes idle connections.
+    /// Lets go of what was kept long enough. Apart from the rest of the house: a copy may take minutes.
+    async fn keep_pruning(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            let turn = self.outbox.prune_in_turn(&self.settings.keep);
+            if let Some(Err(error)) = stop.run_until_cancelled(turn).await {
+                tracing::warn!(%error, "what is old could not be pruned; trying again");
+            }
+            let pause = tokio::time::sleep(PRUNE_TURN_EVERY);
+            if stop.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Takes back what dead workers leased, wipes, makes next month's partitions, closes idle connections.
     async fn keep_house(self: Arc<Self>, stop: CancellationToken) {
-        let mut partitions_made = None::<Instant>;
+        let (mut partitions_made, mut wiped) = (None::<Instant>, Instant::now());
         while stop.run_until_cancelled(tokio::time::sleep(REAP_EVERY)).await.is_some() {
             match self.outbox.reap().await.inspect(counts::reaped) {
                 Ok(reaped) if reaped.requeued > 0 => self.outbox.wake(),
@@ -203,6 +222,12 @@ impl Worker {
                 Err(error) => tracing::warn!(%error, "the reaper could not look"),
             }
             self.transport.close_idle().await;
+            if wiped.elapsed() > WIPE_EVERY {
+                wiped = Instant::now();
+                if let Err(error) = self.outbox.wipe_sensitive().await {
+                    tracing::warn!(%error, "sensitive e-mails that ended could not be wiped; trying again");
+                }
+            }
             if partitions_made.is_none_or(|made| made.elapsed() > PARTITIONS_EVERY) {
                 match self.outbox.ensure_partitions().await {
                     Ok(()) => partitions_made = Some(Instant::now()),

@@ -69,6 +69,7 @@ impl Worker {
         crash::reach(Point::AfterCommit, "");
         for ended in batch {
             let lost = lost.contains(&ended.settlement.id);
+            self.held.give_up(ended.settlement.id, ended.settlement.token);
             ended.log(lost);
             ended.count(lost);
         }
@@ -98,14 +99,14 @@ impl Ended {
             };
         }
         match what {
-            "sent" | "released" => line!(info),
+            "sent" | "released" | "cancelled" => line!(info),
             _ => line!(warn),
         }
     }
 
     fn reason(&self) -> Option<&'static str> {
         match self.settlement.action {
-            Action::Finish(Final::Failed, reason) => Some(reason),
+            Action::Finish(Final::Failed | Final::Cancelled, reason) => Some(reason),
             _ => None,
         }
     }

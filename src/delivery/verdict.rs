@@ -27,12 +27,26 @@ pub(super) fn verdict(outcome: &Outcome, delivery: &ClaimedDelivery, policy: Ret
     }
 }
 
+/// What becomes of a delivery that may not be sent any more, if it is one.
+pub(super) fn too_late(delivery: &ClaimedDelivery) -> Option<Action> {
+    if delivery.withdrawn {
+        Some(Action::Finish(Final::Cancelled, "withdrawn"))
+    } else if delivery.superseded {
+        Some(Action::Finish(Final::Cancelled, "superseded"))
+    } else if delivery.expired {
+        Some(Action::Finish(Final::Failed, "expired"))
+    } else {
+        None
+    }
+}
+
 /// Once more, unless that was the last time or the next one would come too late.
 fn again(delivery: &ClaimedDelivery, after: Duration, why: Why, exhausted: &'static str) -> Action {
     if delivery.attempt >= delivery.max_attempts && why != Why::Interrupted {
         Action::Finish(Final::Failed, exhausted)
     } else if after >= delivery.time_left {
-        Action::Finish(Final::Failed, "expired")
+        // Time ran out, and it may have been sent: of the two, the second is what its caller must know.
+        Action::Finish(Final::Failed, if why == Why::Unknown { "unknown" } else { "expired" })
     } else {
         Action::Requeue { after, why }
     }
@@ -87,6 +101,22 @@ mod tests {
         let mut late = delivery();
         late.time_left = Duration::from_secs(1);
         assert_eq!(of(&retry, &late), Action::Finish(Final::Failed, "expired"));
+        assert_eq!(
+            of(&Outcome::Unknown(report(Stage::EndOfData)), &late),
+            Action::Finish(Final::Failed, "unknown")
+        );
+    }
+
+    #[test]
+    fn what_was_withdrawn_superseded_or_expired_is_not_begun() {
+        let mut d = delivery();
+        assert_eq!(too_late(&d), None);
+        d.expired = true;
+        assert_eq!(too_late(&d), Some(Action::Finish(Final::Failed, "expired")));
+        d.superseded = true;
+        assert_eq!(too_late(&d), Some(Action::Finish(Final::Cancelled, "superseded")));
+        d.withdrawn = true;
+        assert_eq!(too_late(&d), Some(Action::Finish(Final::Cancelled, "withdrawn")));
     }
 
     #[test]

@@ -1,13 +1,16 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use tokio::sync::Mutex;
+
 use super::RetryPolicy;
 use super::attempt::{Ended, Stops};
 use super::cool_off::CoolOff;
+use super::held::Held;
 use super::in_flight::InFlight;
 use super::pulse::Pulse;
 use crate::crash::{self, Point};
-use crate::outbox::{ClaimedDelivery, Outbox, OutboxError, Payloads, SessionId};
+use crate::outbox::{ClaimedDelivery, Cursor, Outbox, OutboxError, Payloads, SessionId};
 use crate::settings;
 use crate::transport::Transport;
 
@@ -30,11 +33,14 @@ pub struct Worker {
     pub(super) pulse: Pulse,
     pub(super) cool_off: CoolOff,
     pub(super) in_flight: InFlight,
+    pub(super) held: Held,
     /// Outcomes that are known and not yet in the database.
     pub(super) unwritten: AtomicUsize,
     pub(super) settings: settings::Worker,
     host: String,
     turn: AtomicU64,
+    /// Where the last claim ended; claims of one worker follow each other.
+    cursor: Mutex<Cursor>,
 }
 
 impl Worker {
@@ -53,10 +59,12 @@ impl Worker {
             pulse: Pulse::new(settings.session_expiry, settings.lease),
             cool_off: CoolOff::default(),
             in_flight: InFlight::default(),
+            held: Held::default(),
             unwritten: AtomicUsize::new(0),
             settings,
             host: host.into(),
             turn: AtomicU64::new(0),
+            cursor: Mutex::default(),
         }
     }
 
@@ -102,9 +110,19 @@ impl Worker {
 
     /// Leases what is due and reads it. What cannot be read now goes back, its attempt with it.
     pub(super) async fn claim(&self, limit: usize) -> Result<(Vec<ClaimedDelivery>, Payloads), OutboxError> {
+        if self.held.is_in_doubt() {
+            self.outbox.release_others(self.session, &self.held.all()).await?;
+        }
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        // Until the answer is here, also when this future is dropped.
+        self.held.doubt(true);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let claimed = self.outbox.claim(self.session, limit, self.settings.lease, turn).await?;
+        let mut cursor = self.cursor.lock().await;
+        let claimed =
+            self.outbox.claim_on(&mut cursor, self.session, limit, self.settings.lease, turn).await?;
+        drop(cursor);
+        self.held.take(&claimed);
+        self.held.doubt(false);
         let mut ids: Vec<_> = claimed.iter().map(|delivery| delivery.id.email).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -119,8 +137,11 @@ impl Worker {
             Ok(payloads) => Ok((claimed, payloads)),
             Err(error) => {
                 let release = claimed.iter().map(Ended::unread).collect::<Vec<_>>();
-                // Should this fail too, the leases end by themselves and the reaper brings them back.
-                self.settle_once(&release).await?;
+                if self.settle_once(&release).await.is_err() {
+                    // They go back with the next claim; should there be none, their leases end by themselves.
+                    claimed.iter().for_each(|delivery| self.held.give_up(delivery.id, delivery.token));
+                    self.held.doubt(true);
+                }
                 Err(error)
             }
         }

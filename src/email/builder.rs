@@ -32,6 +32,8 @@ pub struct Email {
     pub(crate) priority: Priority,
     pub(crate) on_unknown: OnUnknown,
     pub(crate) idempotency_key: Option<String>,
+    pub(crate) supersedes: Option<String>,
+    pub(crate) sensitive: bool,
 }
 
 /// Which of two due mails goes first.
@@ -78,6 +80,8 @@ pub struct EmailBuilder {
     pub(super) priority: Priority,
     pub(super) on_unknown: OnUnknown,
     pub(super) idempotency_key: Option<String>,
+    pub(super) supersedes: Option<String>,
+    pub(super) sensitive: bool,
 }
 
 impl Email {
@@ -188,9 +192,27 @@ impl EmailBuilder {
         self
     }
 
-    /// Calling twice with one key enqueues once.
+    /// Calling twice with one key enqueues once. 1 to 255 printable ASCII characters, kept for 24 hours.
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Takes the place of every earlier e-mail with this name that is still queued: the newest login
+    /// code cancels the ones before it. 1 to 128 characters, such as `login-code:ada`.
+    ///
+    /// What is being sent at that moment is not stopped, but is not tried again either.
+    pub fn supersedes(mut self, name: impl Into<String>) -> Self {
+        self.supersedes = Some(name.into());
+        self
+    }
+
+    /// Wipes subject, bodies, headers and the content of the attachments once no delivery can be sent
+    /// any more. The e-mail itself stays: who it went to, and what became of it.
+    ///
+    /// The idempotency key, if any, keeps a SHA-256 of the e-mail for its 24 hours.
+    pub fn sensitive(mut self, sensitive: bool) -> Self {
+        self.sensitive = sensitive;
         self
     }
 }

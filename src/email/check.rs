@@ -14,6 +14,8 @@ const MAX_RECIPIENTS: usize = 50;
 /// Custom headers, and their bytes together.
 const MAX_HEADERS: usize = 50;
 const MAX_HEADER_BYTES: usize = 16_000;
+/// Characters of the name that newer e-mails supersede older ones by.
+const MAX_NAME: usize = 128;
 /// Bytes of text, HTML and attachments together, before they are encoded for the way.
 const MAX_BYTES: usize = 25 * 1024 * 1024;
 
@@ -31,6 +33,7 @@ impl EmailBuilder {
         check_bodies(&self)?;
         check_headers(&self.headers)?;
         check_times_and_key(&self)?;
+        check_supersedes(self.supersedes.as_deref())?;
         Ok(Email {
             from: mailbox("from", &self.from)?,
             to: mailboxes("to", &self.to)?,
@@ -47,6 +50,8 @@ impl EmailBuilder {
             priority: self.priority,
             on_unknown: self.on_unknown,
             idempotency_key: self.idempotency_key,
+            supersedes: self.supersedes,
+            sensitive: self.sensitive,
         })
     }
 }
@@ -116,6 +121,15 @@ fn check_times_and_key(email: &EmailBuilder) -> Result<(), InvalidEmail> {
     }
 }
 
+fn check_supersedes(name: Option<&str>) -> Result<(), InvalidEmail> {
+    let good =
+        |name: &str| (1..=MAX_NAME).contains(&name.chars().count()) && !name.contains(char::is_control);
+    match name {
+        Some(name) if !good(name) => Err(InvalidEmail::new("supersedes", Problem::Name { limit: MAX_NAME })),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +159,17 @@ mod tests {
         assert_eq!(refused(builder().idempotency_key("")), "idempotency_key");
         let (early, late) = (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::UNIX_EPOCH + time::Duration::HOUR);
         assert_eq!(refused(builder().scheduled_at(late).expires_at(early)), "expires_at");
+    }
+
+    #[test]
+    fn the_name_of_what_is_superseded_is_1_to_128_characters() {
+        for bad in [String::new(), "é".repeat(129), "login\0ada".into(), "login\nada".into()] {
+            let error = builder().supersedes(bad).build().unwrap_err().to_string();
+            assert_eq!(error, "supersedes must be 1 to 128 characters, none of them a control character");
+        }
+        for good in ["login-code:ada", "é", &"é".repeat(128)] {
+            assert_eq!(builder().supersedes(good).build().unwrap().supersedes.as_deref(), Some(good));
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum Problem {
     ExpiresFirst,
     #[error("must be 1 to 255 printable ASCII characters")]
     Key,
+    #[error("must be 1 to {limit} characters, none of them a control character")]
+    Name { limit: usize },
 }
 
 impl InvalidEmail {

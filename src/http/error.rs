@@ -90,7 +90,10 @@ impl IntoResponse for ApiError {
 impl From<OutboxError> for ApiError {
     fn from(error: OutboxError) -> Self {
         match error {
-            OutboxError::KeyReused => Self::Invalid(error.to_string()),
+            OutboxError::KeyReused | OutboxError::Wiped | OutboxError::Actor => {
+                Self::Invalid(error.to_string())
+            }
+            OutboxError::KeyInFlight => Self::Unavailable,
             error if error.is_passing() => {
                 tracing::warn!(%error, "the database is away");
                 Self::Unavailable

@@ -15,7 +15,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -53,7 +53,17 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(middleware::from_fn(log))
+        .layer(middleware::from_fn(to_the_end))
         .with_state(api)
+}
+
+/// Carries each request out to its end, also when its client hangs up: a handler that is dropped
+/// takes the database connection that it was just opening or checking along, and a few clients that
+/// come and go would leave none to the others.
+async fn to_the_end(request: Request, next: Next) -> Response {
+    let answer = tokio::spawn(next.run(request)).await;
+    // A panic was caught further in: the task ends early only with the whole process.
+    answer.unwrap_or_else(|_| ApiError::Unavailable.into_response())
 }
 
 /// One line a request, with the route and never the address that was asked for: queries hold e-mail addresses.

@@ -47,9 +47,7 @@ impl Line {
         E: Execute<'q, Postgres> + 'q,
     {
         let mut taken = Taken(Some(self.pool.acquire().await?));
-        let query = Unnamed { query, named: self.named_statements };
-        let answered = timeout(self.deadline, taken.connection().fetch_many(query).try_collect()).await;
-        match answered {
+        match timeout(self.deadline, self.run(taken.connection(), query)).await {
             Ok(result) => {
                 taken.answered(&result);
                 result
@@ -59,6 +57,32 @@ impl Line {
                 Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)))
             }
         }
+    }
+
+    async fn run<'q, E>(
+        &self,
+        connection: &mut PgConnection,
+        query: E,
+    ) -> Result<Vec<Either<PgQueryResult, PgRow>>, Error>
+    where
+        E: Execute<'q, Postgres> + 'q,
+    {
+        let query = Unnamed { query, named: self.named_statements };
+        if self.named_statements {
+            return connection.fetch_many(query).try_collect().await;
+        }
+        // To be parsed and to be executed are two requests, and between them the pooler may lend the
+        // connection to somebody else, unless both are in one transaction.
+        connection.execute("BEGIN").await?;
+        let result = connection.fetch_many(query).try_collect().await;
+        let end = match &result {
+            Ok(_) => "COMMIT",
+            Err(Error::Database(_)) => "ROLLBACK",
+            // Nobody knows how it stands: the connection is closed.
+            Err(_) => return result,
+        };
+        connection.execute(end).await?;
+        result
     }
 }
 

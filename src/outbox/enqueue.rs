@@ -1,13 +1,14 @@
 use ring::digest::{Context, SHA256};
 use serde_json::Value;
 use sqlx::PgExecutor;
+use sqlx::postgres::PgDatabaseError;
 use uuid::Uuid;
 
 use super::{Outbox, OutboxError};
 use crate::email::{Email, EmailId, Mailbox, OnUnknown};
 
-/// Keys of different callers do not meet; there is one caller so far.
-const SCOPE: &str = "default";
+/// Keys and names of different callers do not meet; there is one caller so far.
+pub(super) const SCOPE: &str = "default";
 
 /// An accepted e-mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,21 +39,31 @@ impl Outbox {
 /// Queues an e-mail: over a pool it is durable when this returns, in a transaction it is durable
 /// if and only if the transaction commits.
 ///
-/// One statement, so that a future dropped half-way leaves the whole e-mail or none of it.
+/// One statement, so that a future dropped half-way leaves the whole e-mail or none of it. A repeated
+/// idempotency key, or a name that [supersedes](crate::email::EmailBuilder::supersedes), waits for an
+/// earlier transaction that has it and has not ended; `lock_timeout` bounds that.
 ///
 /// # Errors
-/// The database cannot be reached or refuses, or the idempotency key was used with another e-mail.
+/// The database cannot be reached or refuses, the idempotency key was used in the last 24 hours with
+/// another e-mail, or the wait for it was cut. Inside a transaction, an error of the database, the cut
+/// wait too, has ended the transaction.
 pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enqueued, OutboxError> {
     let row = Row::new(email);
     let written = sqlx::query!(
         r#"
-        -- A repeated key comes back with the e-mail it stands for; the no-op update waits for a
-        -- first writer that has not committed yet, and makes its row visible here.
+        -- A repeated key comes back with the e-mail it stands for; the update waits for a first writer
+        -- that has not committed yet, and makes its row visible here. After 24 hours it is a new one.
         WITH key AS (
           INSERT INTO facteur.idempotency AS i (scope, key, request_sha256, email_id)
           SELECT $1, $2, $3, $4 WHERE $2::text IS NOT NULL
-          ON CONFLICT (scope, key) DO UPDATE SET created_at = i.created_at
-          RETURNING i.email_id, i.request_sha256 = $3 AS same, xmax = 0 AS created
+          ON CONFLICT (scope, key) DO UPDATE SET (request_sha256, email_id, created_at) = (
+            SELECT excluded.request_sha256, excluded.email_id, excluded.created_at
+            WHERE i.created_at <= now() - interval '24 hours'
+            UNION ALL
+            SELECT i.request_sha256, i.email_id, i.created_at
+            WHERE i.created_at > now() - interval '24 hours'
+          )
+          RETURNING i.email_id, i.request_sha256 = $3 AS same, i.email_id = $4 AS created
         ),
         accepted AS (
           SELECT $4::uuid AS id WHERE NOT EXISTS (SELECT 1 FROM key WHERE NOT created)
@@ -60,9 +71,14 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enq
         email AS (
           INSERT INTO facteur.emails
             (id, message_id, date, boundary, sender, recipients, cc, bcc, reply_to,
-             subject, text_body, html_body, headers, scheduled_at)
-          SELECT id, $5, date_trunc('second', now()), $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16
+             subject, text_body, html_body, headers, scheduled_at,
+             priority, hold_unknown, supersedes, sensitive)
+          SELECT id, $5, date_trunc('second', now()), $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+                 $22, $23, $25, $26
           FROM accepted
+        ),
+        secret AS (
+          INSERT INTO facteur.to_wipe (email_id) SELECT id FROM accepted WHERE $26::boolean
         ),
         files AS (
           INSERT INTO facteur.attachments (email_id, position, filename, content_type, content_id, content)
@@ -73,15 +89,48 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enq
         ),
         queued AS (
           INSERT INTO facteur.deliveries
-            (email_id, position, recipient, priority, hold_unknown, run_at, expires_at)
+            (email_id, position, recipient, priority, hold_unknown, run_at, expires_at, supersedes)
           SELECT a.id, r.position - 1, r.recipient, $22, $23, due.at,
-                 coalesce($24::timestamptz, due.at + interval '24 hours')
+                 coalesce($24::timestamptz, due.at + interval '24 hours'), $25
           FROM accepted a,
                (SELECT greatest(now(), $16::timestamptz) AS at) due,
                unnest($21::text[]) WITH ORDINALITY AS r (recipient, position)
         ),
+        -- The row's lock puts the writers of one name in order. What the snapshot does not show of an
+        -- older e-mail, because its writer was waited for here, is left to the claim.
+        name AS (
+          INSERT INTO facteur.newest AS n (scope, name, email_id)
+          SELECT $1, $25, id FROM accepted WHERE $25::text IS NOT NULL
+          ON CONFLICT (scope, name) DO UPDATE
+          SET email_id = excluded.email_id, previous = n.email_id, at = excluded.at
+          RETURNING n.previous
+        ),
+        older AS MATERIALIZED (
+          SELECT d.email_id, d.position
+          FROM facteur.deliveries d JOIN name ON d.email_id = name.previous
+          WHERE d.state = 'queued'
+          ORDER BY d.email_id, d.position
+          FOR UPDATE OF d
+        ),
+        superseded AS (
+          DELETE FROM facteur.deliveries d USING older o
+          WHERE d.email_id = o.email_id AND d.position = o.position
+          RETURNING d.email_id, d.position, d.recipient, d.attempt, d.lease_token, d.may_have_left,
+                    CASE WHEN d.may_have_left THEN 'failed' ELSE 'cancelled' END AS final
+        ),
+        outcome AS (
+          INSERT INTO facteur.outcomes
+            (email_id, position, recipient, final, reason, attempts, lease_token, may_have_left)
+          SELECT email_id, position, recipient, final::facteur.final_state,
+                 CASE final WHEN 'failed' THEN 'unknown' ELSE 'superseded' END,
+                 attempt, lease_token, may_have_left
+          FROM superseded
+        ),
         event AS (
-          INSERT INTO facteur.events (email_id, kind) SELECT id, 'accepted' FROM accepted
+          INSERT INTO facteur.events (email_id, position, kind, attempt, lease_token, detail)
+          SELECT id, NULL, 'accepted', NULL, NULL, NULL FROM accepted
+          UNION ALL
+          SELECT email_id, position, final, attempt, lease_token, 'superseded' FROM superseded
         )
         SELECT result.id AS "id!", result.created AS "created!", result.same AS "same!",
                -- Accepted means durable, also where a role or a database says otherwise.
@@ -117,9 +166,12 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enq
         email.priority as i16,
         email.on_unknown == OnUnknown::Hold,
         email.expires_at,
+        email.supersedes,
+        email.sensitive,
     )
     .fetch_one(executor)
-    .await?;
+    .await
+    .map_err(refused)?;
     if !written.same {
         return Err(OutboxError::KeyReused);
     }
@@ -127,6 +179,17 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enq
     // No more than this: in a transaction it is not accepted yet, and perhaps never will be.
     tracing::debug!(email = %enqueued.id, created = enqueued.created, "handed to the database");
     Ok(enqueued)
+}
+
+/// A wait for the key's row that the server cut short is not the database's fault, but the key's.
+fn refused(error: sqlx::Error) -> OutboxError {
+    let postgres = error.as_database_error().and_then(|e| e.try_downcast_ref::<PgDatabaseError>());
+    // 55P03: lock_timeout. 57014: statement_timeout or a cancel, which may also strike while it works.
+    // What it waited for is in the context, in whatever language: … relation "idempotency".
+    let cut = postgres.is_some_and(|e| {
+        matches!(e.code(), "55P03" | "57014") && e.r#where().is_some_and(|at| at.contains("idempotency"))
+    });
+    if cut { OutboxError::KeyInFlight } else { OutboxError::Database(error) }
 }
 
 /// The columns of one e-mail, with what is fixed for good at acceptance.
@@ -202,6 +265,13 @@ fn digest(email: &Email) -> Vec<u8> {
         &email.html,
     );
     add(format!("{head:?}").as_bytes());
+    // Only what is set, so that what was enqueued before these fields were there keeps its digest.
+    if let Some(name) = &email.supersedes {
+        add(format!("supersedes {name}").as_bytes());
+    }
+    if email.sensitive {
+        add(b"sensitive");
+    }
     let options = (&email.headers, email.scheduled_at, email.expires_at, email.priority, email.on_unknown);
     add(format!("{options:?}").as_bytes());
     for file in &email.attachments {

@@ -3,18 +3,25 @@
 //! A delivery is held by a lease with a fencing token, never by an open transaction: claiming,
 //! settling and reaping are one short statement each, and a write with an old token touches nothing.
 
+mod by_hand;
+mod cancel;
 mod claim;
 mod connection;
+mod cursor;
 mod delivery;
 mod enqueue;
 mod health;
 mod listener;
 mod payload;
+mod prune;
 mod read;
 mod reap;
+mod reschedule;
 mod schema;
 mod session;
 mod settle;
+mod upkeep;
+mod wipe;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +32,14 @@ use tokio::sync::Notify;
 
 use connection::Line;
 
+pub use cancel::Cancelled;
 pub use claim::ClaimedDelivery;
+pub use cursor::Cursor;
 pub use delivery::{DeliveryId, LeaseToken};
 pub use enqueue::{Enqueued, enqueue};
 pub use health::Health;
 pub use payload::Payloads;
+pub use prune::Pruned;
 pub use read::{DeliveryView, EmailView, Status};
 pub use reap::Reaped;
 pub use schema::migrate;
@@ -56,16 +66,30 @@ pub enum OutboxError {
     /// The schema could not be brought up to date.
     #[error("the schema could not be brought up to date: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
-    /// The key was used before, with another e-mail.
+    /// The key was used in the last 24 hours, with another e-mail.
     #[error("the idempotency key was used before, with another e-mail")]
     KeyReused,
+    /// The key is another transaction's that has not ended, and the wait for it was cut.
+    #[error("the idempotency key is in use by a request that has not ended yet")]
+    KeyInFlight,
+    /// The e-mail was sensitive and is wiped: there is nothing left to send.
+    #[error("the e-mail's content was wiped when it ended; it cannot be sent again")]
+    Wiped,
+    /// Who does something by hand must say who they are.
+    #[error("actor must be 1 to 128 characters, none of them a control character")]
+    Actor,
 }
 
 impl OutboxError {
-    /// Whether the same call may well succeed in a moment: the database is away or has no connection free.
+    /// Whether the same call may well succeed in a moment: the database is away, has no connection
+    /// free, is stopping, starting or full, or somebody holds a lock.
     pub fn is_passing(&self) -> bool {
         use sqlx::Error as Sql;
-        matches!(self, Self::Database(Sql::PoolTimedOut | Sql::PoolClosed | Sql::Io(_)))
+        match self {
+            Self::Database(Sql::PoolTimedOut | Sql::PoolClosed | Sql::Io(_)) => true,
+            Self::Database(Sql::Database(error)) => error.code().is_some_and(|code| is_passing(&code)),
+            _ => false,
+        }
     }
 
     /// Whether a row itself is at fault: the same write can never succeed (SQLSTATE classes 22 and 23).
@@ -74,6 +98,12 @@ impl OutboxError {
         let code = error.as_database_error().and_then(|error| error.code());
         code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
     }
+}
+
+/// Of SQLSTATEs: connection (08), resources (53), a server that stops or starts (57),
+/// one that was made a standby (25006), locks and deadlocks (40, 55P03).
+fn is_passing(code: &str) -> bool {
+    ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) || matches!(code, "25006" | "55P03")
 }
 
 impl Outbox {
@@ -126,5 +156,20 @@ impl Outbox {
     /// The pool, for what runs beside the outbox in the same database.
     pub fn pool(&self) -> &PgPool {
         &self.line.pool
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_passing;
+
+    #[test]
+    fn what_time_alone_can_mend_is_told_from_what_it_cannot() {
+        for code in ["53100", "53300", "57P01", "57P03", "57014", "55P03", "40P01", "08006", "25006"] {
+            assert!(is_passing(code), "{code}");
+        }
+        for code in ["22001", "23505", "42P01", "42501", "28P01", "XX001"] {
+            assert!(!is_passing(code), "{code}");
+        }
     }
 }

@@ -31,6 +31,8 @@ pub struct EmailView {
     pub created_at: OffsetDateTime,
     /// When its caller wanted it sent, unless at once.
     pub scheduled_at: Option<OffsetDateTime>,
+    /// Whether subject, bodies and headers are empty because it was sensitive and has ended.
+    pub wiped: bool,
     /// One for each envelope recipient, in order.
     pub deliveries: Vec<DeliveryView>,
 }
@@ -58,7 +60,7 @@ impl Outbox {
     pub async fn find(&self, id: EmailId) -> Result<Option<EmailView>, OutboxError> {
         let Some(row) = sqlx::query!(
             "SELECT message_id, sender, recipients, cc, bcc, reply_to, subject, text_body, html_body,
-                    created_at, scheduled_at
+                    created_at, scheduled_at, wiped_at
              FROM facteur.emails WHERE id = $1",
             id.as_uuid()
         )
@@ -80,6 +82,7 @@ impl Outbox {
             html: row.html_body,
             created_at: row.created_at,
             scheduled_at: row.scheduled_at,
+            wiped: row.wiped_at.is_some(),
             deliveries: self.deliveries(id).await?,
         }))
     }

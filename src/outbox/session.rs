@@ -40,9 +40,16 @@ impl Outbox {
         sqlx::query!(
             "WITH renewed AS (
                UPDATE facteur.deliveries d SET lease_until = now() + make_interval(secs => $5)
-               FROM unnest($6::uuid[], $7::smallint[], $8::bigint[]) AS s (email_id, position, token)
+               FROM (
+                 -- In order, as every statement locks several: none waits for one that waits for it.
+                 SELECT d.email_id, d.position FROM facteur.deliveries d
+                 JOIN unnest($6::uuid[], $7::smallint[], $8::bigint[]) AS s (email_id, position, token)
+                   ON d.email_id = s.email_id AND d.position = s.position AND d.lease_token = s.token
+                 WHERE d.state = 'sending'
+                 ORDER BY d.email_id, d.position
+                 FOR UPDATE OF d
+               ) s
                WHERE d.email_id = s.email_id AND d.position = s.position
-                 AND d.lease_token = s.token AND d.state = 'sending'
              )
              INSERT INTO facteur.worker_sessions (id, host, version, expires_at)
              VALUES ($1, left($2, 255), $3, now() + make_interval(secs => $4))

@@ -30,7 +30,7 @@ pub struct Settlement {
 pub enum Action {
     /// It ended, for the reason given (`accepted`, `rejected`, `expired`, …).
     Finish(Final, &'static str),
-    /// It goes back to the queue, for the reason given.
+    /// It goes back to the queue, for the reason given; if it was withdrawn meanwhile, it ends instead.
     Requeue {
         /// From now, on the database's clock.
         after: Duration,
@@ -59,6 +59,9 @@ pub enum Final {
     Sent,
     /// It never will be.
     Failed,
+    /// It was withdrawn or superseded, and nothing was tried under this claim. Written as failed,
+    /// reason `unknown`, when an earlier attempt may have sent it.
+    Cancelled,
 }
 
 impl Action {
@@ -67,6 +70,7 @@ impl Action {
         match self {
             Self::Finish(Final::Sent, _) => "sent",
             Self::Finish(Final::Failed, _) => "failed",
+            Self::Finish(Final::Cancelled, _) => "cancelled",
             Self::Requeue { why: Why::Refused, .. } => "retry",
             Self::Requeue { why: Why::Unknown, .. } => "unknown",
             Self::Requeue { why: Why::Interrupted, .. } => "released",
@@ -84,11 +88,12 @@ impl Action {
 
 impl Outbox {
     /// Writes what became of a batch, in one statement, and returns those whose lease was lost:
-    /// somebody else holds them now, and nothing was written for them but an event.
+    /// somebody else holds them now, and nothing was written for them but an event. The content of
+    /// sensitive e-mails that end with it is wiped.
     ///
     /// # Errors
-    /// The database cannot be reached; nothing was written, and the same batch may be tried again:
-    /// a second write of what was written meets an old token and changes nothing.
+    /// The database cannot be reached. Whether anything was written or not, the same batch may be
+    /// tried again: what was written is found so, and changes no more.
     pub async fn settle(
         &self,
         worker: SessionId,
@@ -102,52 +107,115 @@ impl Outbox {
                                    $6::float8[], $7::text[], $8::text[], $9::smallint[], $10::text[])
                 AS g (email_id, position, token, kind, reason, delay, transport, stage, code, detail)
             ),
+            -- Locked first, and in order: what a cancel wrote meanwhile is seen here, and two statements
+            -- never wait for each other.
+            held AS MATERIALIZED (
+              SELECT d.email_id, d.position, d.recipient, d.attempt, d.lease_token, d.cancel_requested,
+                     d.may_have_left OR g.kind = 'unknown' OR coalesce(g.reason = 'unknown', false) AS may_have_left,
+                     g.kind, g.reason, g.delay, g.transport, g.stage, g.code, g.detail
+              FROM facteur.deliveries d
+              JOIN given g ON d.email_id = g.email_id AND d.position = g.position AND d.lease_token = g.token
+              WHERE d.state = 'sending'
+              ORDER BY d.email_id, d.position
+              FOR UPDATE OF d
+            ),
+            -- What was withdrawn does not go back; what may have left is never called cancelled.
+            ruled AS (
+              SELECT h.*,
+                     CASE WHEN NOT withdrawn THEN kind WHEN may_have_left THEN 'failed' ELSE 'cancelled' END AS becomes,
+                     CASE WHEN NOT withdrawn THEN reason WHEN may_have_left THEN 'unknown'
+                          ELSE coalesce(reason, 'withdrawn') END AS because
+              FROM (SELECT *, kind = 'cancelled' OR cancel_requested AND kind IN ('retry', 'unknown', 'released')
+                                AS withdrawn
+                    FROM held) h
+            ),
             gone AS (
-              DELETE FROM facteur.deliveries d USING given g
-              WHERE d.email_id = g.email_id AND d.position = g.position AND d.lease_token = g.token
-                AND d.state = 'sending' AND g.kind IN ('sent', 'failed')
-              RETURNING d.email_id, d.position, d.recipient, d.attempt, d.lease_token,
-                        g.kind, g.reason, g.transport, g.stage, g.code, g.detail
+              DELETE FROM facteur.deliveries d USING ruled r
+              WHERE d.email_id = r.email_id AND d.position = r.position
+                AND r.becomes IN ('sent', 'failed', 'cancelled')
+              RETURNING r.*
             ),
             back AS (
               UPDATE facteur.deliveries d
-              SET state = CASE g.kind WHEN 'held' THEN 'unknown' ELSE 'queued' END::facteur.delivery_state,
-                  run_at = now() + make_interval(secs => g.delay),
-                  attempt = d.attempt - CASE g.kind WHEN 'released' THEN 1 ELSE 0 END,
+              SET state = CASE r.becomes WHEN 'held' THEN 'unknown' ELSE 'queued' END::facteur.delivery_state,
+                  run_at = now() + make_interval(secs => r.delay),
+                  attempt = d.attempt - CASE r.becomes WHEN 'released' THEN 1 ELSE 0 END,
+                  may_have_left = r.may_have_left,
                   lease_until = NULL, worker_id = NULL
-              FROM given g
-              WHERE d.email_id = g.email_id AND d.position = g.position AND d.lease_token = g.token
-                AND d.state = 'sending' AND g.kind IN ('retry', 'unknown', 'released', 'held')
+              FROM ruled r
+              WHERE d.email_id = r.email_id AND d.position = r.position
+                AND r.becomes IN ('retry', 'unknown', 'released', 'held')
               RETURNING d.email_id, d.position, d.attempt, d.lease_token,
-                        g.kind, g.transport, g.stage, g.code, g.detail
+                        r.becomes, r.transport, r.stage, r.code, r.detail
             ),
-            lost AS (
-              SELECT g.* FROM given g
-              WHERE NOT EXISTS (SELECT 1 FROM gone d WHERE d.email_id = g.email_id AND d.position = g.position)
-                AND NOT EXISTS (SELECT 1 FROM back d WHERE d.email_id = g.email_id AND d.position = g.position)
+            -- Nothing to write to. Either this was written before and only the answer was lost, or the
+            -- lease was.
+            missing AS (
+              SELECT g.*, (
+                SELECT e.kind FROM facteur.events e
+                WHERE e.email_id = g.email_id AND e.position = g.position
+                  AND e.lease_token = g.token AND e.worker_id = $11::uuid
+                LIMIT 1
+              ) AS told
+              FROM given g
+              WHERE NOT EXISTS (SELECT 1 FROM held h WHERE h.email_id = g.email_id AND h.position = g.position)
             ),
+            lost AS (SELECT * FROM missing WHERE told IS NULL),
             outcome AS (
-              INSERT INTO facteur.outcomes (email_id, position, recipient, final, reason, transport, code, reply, attempts)
-              SELECT email_id, position, recipient, kind::facteur.final_state, reason, transport, code, detail, attempt
+              INSERT INTO facteur.outcomes
+                (email_id, position, recipient, final, reason, transport, code, reply, attempts,
+                 lease_token, may_have_left)
+              SELECT email_id, position, recipient, becomes::facteur.final_state, because, transport, code, detail,
+                     -- Nothing was tried under the claim that found it withdrawn, nor before an interruption.
+                     attempt - CASE WHEN kind IN ('cancelled', 'released') THEN 1 ELSE 0 END,
+                     lease_token, may_have_left AND becomes <> 'sent'
               FROM gone
             ),
             event AS (
               INSERT INTO facteur.events
                 (email_id, position, kind, attempt, lease_token, worker_id, transport, stage, code, detail)
-              SELECT email_id, position, kind, attempt, lease_token, $11::uuid, transport, stage, code, detail FROM gone
+              SELECT email_id, position, becomes, attempt, lease_token, $11::uuid, transport, stage, code,
+                     coalesce(detail, CASE WHEN withdrawn THEN coalesce(reason, 'withdrawn') END)
+              FROM gone
               UNION ALL
-              SELECT email_id, position, kind, attempt, lease_token, $11, transport, stage, code, detail FROM back
+              SELECT email_id, position, becomes, attempt, lease_token, $11, transport, stage, code, detail FROM back
               UNION ALL
               -- A copy may be under way: the server took this one, and somebody else has the delivery.
               SELECT email_id, position, CASE kind WHEN 'sent' THEN 'sent_after_lease_lost' ELSE 'settled_late' END,
                      NULL, token, $11, transport, stage, code, detail
               FROM lost
+            ),
+            -- The last delivery of a sensitive e-mail takes its content along. Two of them in two batches
+            -- at once each see the other as live: the sweep finds what they leave.
+            ended AS (
+              SELECT DISTINCT w.email_id, w.retried
+              FROM facteur.to_wipe w JOIN gone ON w.email_id = gone.email_id
+              WHERE NOT EXISTS (
+                SELECT 1 FROM facteur.deliveries d
+                WHERE d.email_id = w.email_id AND NOT EXISTS (
+                  SELECT 1 FROM gone g WHERE g.email_id = d.email_id AND g.position = d.position))
+            ),
+            wiped AS (
+              DELETE FROM facteur.to_wipe w USING ended e
+              WHERE w.email_id = e.email_id AND w.retried = e.retried
+              RETURNING w.email_id
+            ),
+            blank AS (
+              UPDATE facteur.emails e
+              SET subject = '', text_body = NULL, html_body = NULL, headers = '[]', wiped_at = now()
+              FROM wiped WHERE e.id = wiped.email_id
+            ),
+            blank_files AS (
+              UPDATE facteur.attachments a SET content = '' FROM wiped WHERE a.email_id = wiped.email_id
             )
-            SELECT email_id AS "email_id!", position AS "position!",
+            SELECT email_id AS "email_id!", position AS "position!", withdrawn AS "withdrawn!", because,
                    -- What a server took must not be forgotten, whatever the database's default.
                    CASE current_setting('synchronous_commit') WHEN 'off'
                      THEN set_config('synchronous_commit', 'on', true) END AS durable
-            FROM (SELECT email_id, position FROM gone UNION ALL SELECT email_id, position FROM back) written
+            FROM (SELECT email_id, position, withdrawn AND kind <> 'cancelled' AS withdrawn, because FROM gone
+                  UNION ALL SELECT email_id, position, false, NULL FROM back
+                  UNION ALL SELECT email_id, position, false, NULL FROM missing
+                            WHERE told NOT IN ('settled_late', 'sent_after_lease_lost')) written
             "#,
             &columns.email_ids,
             &columns.positions,
@@ -165,7 +233,14 @@ impl Outbox {
         .await?;
         let written: HashSet<DeliveryId> = written
             .into_iter()
-            .map(|row| DeliveryId { email: EmailId::from(row.email_id), position: row.position })
+            .map(|row| {
+                let id = DeliveryId { email: EmailId::from(row.email_id), position: row.position };
+                if row.withdrawn {
+                    // The caller logs what it asked for; this is what became of it.
+                    tracing::info!(email = %id.email, delivery = id.position, reason = row.because, "withdrawn");
+                }
+                id
+            })
             .collect();
         Ok(batch.iter().map(|s| s.id).filter(|id| !written.contains(id)).collect())
     }

@@ -64,7 +64,7 @@ fn the_example_shows_the_real_defaults() {
         .into_iter()
         .map(|(name, (value, _))| (name, value))
         .filter(|(name, _)| {
-            let group = ["WORKER_", "SHUTDOWN_", "LOG_", "API_", "HTTP_", "INBOX_", "FACTEUR_"];
+            let group = ["WORKER_", "SHUTDOWN_", "LOG_", "API_", "HTTP_", "INBOX_", "FACTEUR_", "KEEP_"];
             let is_default =
                 group.iter().any(|prefix| name.starts_with(prefix)) || *name == "SMTP_MAX_CONNECTIONS";
             // The default is the publisher's own place; the line shows what a mirror looks like.

@@ -59,11 +59,14 @@ pub(super) static KNOWN: &[Known] = &[
     plain("FACTEUR_POSTGRES_MIRROR", "Where `facteur dev` downloads PostgreSQL when the machine has none: a mirror of the release folder."),
 
     plain("WORKER_CONCURRENCY", "Mails being sent at once by one process."),
-    plain("WORKER_POLL", "How often the queue is looked at when nothing woke the worker. Durations: 500ms, 10s, 2m, 1h."),
+    plain("WORKER_POLL", "How often the queue is looked at when nothing woke the worker. Durations: 500ms, 10s, 2m, 1h, 30d."),
     plain("WORKER_LEASE", "How long a claimed mail is one worker's alone: at least 30s, and twice WORKER_POLL."),
     plain("WORKER_HEARTBEAT", "How often a process says that it lives: less than half of WORKER_SESSION_EXPIRY."),
     plain("WORKER_SESSION_EXPIRY", "A process that has not been heard of for so long is taken for dead."),
     plain("SHUTDOWN_GRACE", "How long mail in flight may finish after the first signal."),
+
+    plain("KEEP_SENT", "How long what was sent or cancelled is kept, bodies and all, and up to 7 days longer: from 1d to 3650d."),
+    plain("KEEP_FAILED", "The same for what failed."),
 
     plain("LOG_FORMAT", "text or json."),
     plain("LOG_LEVEL", "error, warn, info, debug or trace; or a filter such as info,facteur=debug."),

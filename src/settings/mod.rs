@@ -18,6 +18,7 @@ mod example;
 mod faults;
 mod http;
 mod jwt;
+mod keep;
 mod known;
 mod log;
 mod profile;
@@ -38,6 +39,7 @@ pub use self::database::{Database, DatabaseAccess, Pooler};
 pub use self::dev::DevSettings;
 pub use self::faults::{Fault, Faults};
 pub use self::jwt::{JwtKey, WeakKey};
+pub use self::keep::Keep;
 pub use self::log::{Log, LogFormat};
 pub use self::profile::Profile;
 #[cfg(feature = "providers")]

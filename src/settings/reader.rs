@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         bounds: RangeInclusive<Duration>,
     ) -> Duration {
         let accepts = format!(
-            "a duration from {} to {}, such as 500ms, 10s, 2m or 1h",
+            "a duration from {} to {}, such as 500ms, 10s, 2m, 1h or 30d",
             duration::shown(*bounds.start()),
             duration::shown(*bounds.end()),
         );

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::duration::shown;
+use super::keep::Keep;
 use super::reader::Reader;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -27,6 +28,8 @@ pub struct Worker {
     pub session_expiry: Duration,
     /// How long mail in flight may finish after the first signal.
     pub grace: Duration,
+    /// How long what ended is kept.
+    pub keep: Keep,
 }
 
 impl Worker {
@@ -38,6 +41,7 @@ impl Worker {
             heartbeat: reader.duration("WORKER_HEARTBEAT", 5 * SECOND, SHORTEST..=HOUR),
             session_expiry: reader.duration("WORKER_SESSION_EXPIRY", 30 * SECOND, SHORTEST..=HOUR),
             grace: reader.duration("SHUTDOWN_GRACE", 30 * SECOND, Duration::ZERO..=HOUR),
+            keep: Keep::read(reader),
         };
         worker.check(reader);
         worker

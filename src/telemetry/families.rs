@@ -45,7 +45,7 @@ families! {
     SETTLED = Counter "facteur_settled_total" { "state" = "sent|failed|cancelled|retry|released|unknown|held", "transport" = "" } "Deliveries whose attempt ended and was written down";
     LEASE_LOST = Counter "facteur_lease_lost_total" { "had_250" = "true|false" } "Outcomes that came too late: somebody else holds the delivery. had_250: the server had taken the mail";
     DUPLICATES_POSSIBLE = Counter "facteur_duplicates_possible_total" {} "Times a delivery may be tried again although a server may have taken it already, as this process knows";
-    REAPED = Counter "facteur_reaped_total" { "result" = "requeued|parked|failed" } "Deliveries that this process took back from lost workers";
+    REAPED = Counter "facteur_reaped_total" { "result" = "requeued|parked|failed|cancelled" } "Deliveries that this process took back from lost workers";
     ATTEMPTS = Counter "facteur_attempts_total" { "transport" = "", "class" = "sent|retry|reject|unusable|unknown|interrupted", "code" = "2xx|3xx|4xx|5xx|none" } "Attempts that ended, by what they came to and the reply code's family";
     UNWRITTEN = Gauge "facteur_unwritten_outcomes" {} "Outcomes that are known and not yet in the database";
     IN_FLIGHT = Gauge "facteur_in_flight" {} "Deliveries being attempted now";

@@ -137,6 +137,21 @@ impl Channel {
         Over
     }
 
+    /// Takes in what comes, a byte at a time, until it ends.
+    pub(super) async fn sip(&mut self, every: Duration) -> Over {
+        loop {
+            let read = match &mut self.stream {
+                Stream::Plain(stream) => stream.read_u8().await,
+                Stream::Tls(stream) => stream.read_u8().await,
+                Stream::Gone => return Over,
+            };
+            if read.is_err() {
+                return Over;
+            }
+            tokio::time::sleep(every).await;
+        }
+    }
+
     /// FIN.
     pub(super) async fn hang_up(&mut self) -> Over {
         // A client that is gone already has what it was to get.

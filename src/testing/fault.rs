@@ -59,7 +59,7 @@ impl Fault {
         Self::of(Act::Delay(by))
     }
 
-    /// The right reply, one byte at a time.
+    /// The right reply, one byte at a time. At [`Stage::Body`](super::Stage::Body) the content is read so.
     pub fn drip(every: Duration) -> Self {
         Self::of(Act::Drip(every))
     }

@@ -27,20 +27,28 @@ struct State {
 pub(super) struct Open {
     journal: Arc<Journal>,
     pub(super) connection: usize,
+    /// False: there are too many.
+    pub(super) admitted: bool,
 }
 
 impl Journal {
-    pub(super) fn open(self: &Arc<Self>) -> Open {
-        let connection = self.write(|state| {
+    /// A connection begins; it is admitted when there are fewer than `most`.
+    pub(super) fn open(self: &Arc<Self>, most: Option<usize>) -> Open {
+        let (connection, admitted) = self.write(|state| {
             let counters = &mut state.counters;
+            let admitted = most.is_none_or(|most| counters.open < most);
             counters.opened += 1;
-            counters.open += 1;
-            counters.most_open = counters.most_open.max(counters.open);
+            if admitted {
+                counters.open += 1;
+                counters.most_open = counters.most_open.max(counters.open);
+            } else {
+                counters.turned_away += 1;
+            }
             let connection = counters.opened;
             state.conversations.push(Conversation { connection, ..Conversation::default() });
-            connection
+            (connection, admitted)
         });
-        Open { journal: Arc::clone(self), connection }
+        Open { journal: Arc::clone(self), connection, admitted }
     }
 
     pub(super) fn heard(&self, connection: usize, speaker: Speaker, encrypted: bool, bytes: &[u8]) {
@@ -67,6 +75,7 @@ impl Journal {
             let mut numbered = rules.iter().enumerate();
             let (n, rule) = numbered.find(|(n, rule)| rule.fits(stage, moment, state.shown[*n]))?;
             state.shown[n] += 1;
+            state.counters.faults += 1;
             Some(rule)
         })
     }
@@ -107,7 +116,7 @@ impl Journal {
 impl Drop for Open {
     fn drop(&mut self) {
         self.journal.write(|state| {
-            state.counters.open -= 1;
+            state.counters.open -= usize::from(self.admitted);
             state.conversations[self.connection - 1].over = true;
         });
     }

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::authority::Identity;
 use super::fault::Fault;
@@ -49,6 +50,9 @@ pub struct Script {
     pub(super) strip_starttls: bool,
     pub(super) login: Option<Login>,
     pub(super) close_after: Option<usize>,
+    pub(super) most_connections: Option<usize>,
+    pub(super) idle_limit: Option<Duration>,
+    pub(super) lifetime: Option<Duration>,
     pub(super) record: Option<PathBuf>,
     pub(super) receive_buffer: Option<u32>,
 }
@@ -66,6 +70,7 @@ pub(super) struct Rule {
     pub(super) fault: Fault,
     pub(super) recipient: Option<String>,
     pub(super) mail: Option<usize>,
+    pub(super) mail_of_connection: Option<usize>,
     pub(super) connection: Option<usize>,
     pub(super) times: Option<usize>,
 }
@@ -78,8 +83,7 @@ impl Script {
 
     /// A fault at a stage, each time, unless what follows narrows it. The first that fits shows.
     pub fn at(mut self, stage: Stage, fault: Fault) -> Self {
-        let always = Rule { stage, fault, recipient: None, mail: None, connection: None, times: None };
-        self.rules.push(always);
+        self.rules.push(Rule::always(stage, fault));
         self
     }
 
@@ -97,6 +101,14 @@ impl Script {
     /// Without a fault before it.
     pub fn on_mail(self, n: usize) -> Self {
         self.narrow(|rule| rule.mail = Some(n))
+    }
+
+    /// The last fault shows only for the n-th mail of each connection, counted by MAIL commands from one.
+    ///
+    /// # Panics
+    /// Without a fault before it.
+    pub fn on_mail_of_connection(self, n: usize) -> Self {
+        self.narrow(|rule| rule.mail_of_connection = Some(n))
     }
 
     /// The last fault shows only on the n-th connection, counted from one.
@@ -167,6 +179,24 @@ impl Script {
         self
     }
 
+    /// So many connections at a time; who comes beyond hears 421 in place of the greeting.
+    pub fn most_connections(mut self, n: usize) -> Self {
+        self.most_connections = Some(n);
+        self
+    }
+
+    /// A client that says nothing for so long hears 421, unasked, and the connection is closed.
+    pub fn idle_limit(mut self, limit: Duration) -> Self {
+        self.idle_limit = Some(limit);
+        self
+    }
+
+    /// A connection that is older than this hears 421 at its next MAIL, and is closed.
+    pub fn lifetime(mut self, limit: Duration) -> Self {
+        self.lifetime = Some(limit);
+        self
+    }
+
     /// Accepted mails are appended to this file, one JSON object a line, on disk before the client hears 250.
     pub fn record_in(mut self, file: impl Into<PathBuf>) -> Self {
         self.record = Some(file.into());
@@ -187,11 +217,17 @@ impl Script {
 }
 
 impl Rule {
+    fn always(stage: Stage, fault: Fault) -> Self {
+        let (recipient, mail, mail_of_connection) = (None, None, None);
+        Self { stage, fault, recipient, mail, mail_of_connection, connection: None, times: None }
+    }
+
     pub(super) fn fits(&self, stage: Stage, moment: &Moment<'_>, shown: usize) -> bool {
         self.stage == stage
             && self.times.is_none_or(|times| shown < times)
             && self.connection.is_none_or(|n| n == moment.connection)
             && self.mail.is_none_or(|n| n == moment.mail)
+            && self.mail_of_connection.is_none_or(|n| n == moment.mail_of_connection)
             && self.recipient.as_ref().is_none_or(|one| moment.recipients.contains(one))
     }
 }
@@ -200,5 +236,6 @@ impl Rule {
 pub(super) struct Moment<'a> {
     pub(super) connection: usize,
     pub(super) mail: usize,
+    pub(super) mail_of_connection: usize,
     pub(super) recipients: &'a [String],
 }

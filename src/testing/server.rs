@@ -29,14 +29,18 @@ pub struct SmtpServer {
 /// How many there were.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Connections ever.
+    /// Connections ever, those that were turned away among them.
     pub opened: usize,
     /// Connections now.
     pub open: usize,
     /// Connections at the same time, at most.
     pub most_open: usize,
+    /// Connections that were one too many.
+    pub turned_away: usize,
     /// MAIL commands.
     pub mails: usize,
+    /// Times that a fault of the script has shown.
+    pub faults: usize,
 }
 
 impl SmtpServer {
@@ -135,7 +139,7 @@ async fn listen(listener: TcpListener, script: Arc<Script>, journal: Arc<Journal
         while sessions.try_join_next().is_some() {}
         // Replies of a byte each must not wait for one another.
         let _ = stream.set_nodelay(true);
-        let open = journal.open();
+        let open = journal.open(script.most_connections);
         sessions.spawn(Session::run(stream, Arc::clone(&script), Arc::clone(&journal), open));
     }
 }

@@ -1,6 +1,8 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::authority::Identity;
 use super::channel::{Channel, Over};
@@ -15,8 +17,10 @@ pub(super) struct Session {
     script: Arc<Script>,
     journal: Arc<Journal>,
     connection: usize,
+    born: Instant,
     authenticated: bool,
     mail: Mail,
+    begun: usize,
     taken: usize,
 }
 
@@ -31,11 +35,22 @@ struct Mail {
 impl Session {
     pub(super) async fn run(stream: TcpStream, script: Arc<Script>, journal: Arc<Journal>, open: Open) {
         let channel = Channel::new(stream, Arc::clone(&journal), open.connection);
-        let connection = open.connection;
-        let mail = Mail::default();
-        let mut session = Self { channel, script, journal, connection, authenticated: false, mail, taken: 0 };
+        let mut session = Self {
+            channel,
+            script,
+            journal,
+            connection: open.connection,
+            born: Instant::now(),
+            authenticated: false,
+            mail: Mail::default(),
+            begun: 0,
+            taken: 0,
+        };
         // However it ended: the journal has it.
-        let _ended = session.converse().await;
+        let _ended = match open.admitted {
+            true => session.converse().await,
+            false => session.dismiss("421 4.7.0 too many connections\r\n").await,
+        };
     }
 
     async fn converse(&mut self) -> Result<(), Over> {
@@ -45,7 +60,7 @@ impl Session {
         }
         self.answer(Stage::Banner, "220 scripted.test ESMTP\r\n").await?;
         loop {
-            let line = self.channel.line().await?;
+            let line = self.command().await?;
             let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
             match verb.to_ascii_uppercase().as_str() {
                 "EHLO" => self.ehlo().await?,
@@ -68,6 +83,21 @@ impl Session {
                 _ => self.channel.write(b"500 5.5.2 what?\r\n").await?,
             }
         }
+    }
+
+    /// The next one, for which the script may not wait for ever.
+    async fn command(&mut self) -> Result<String, Over> {
+        let Some(limit) = self.script.idle_limit else { return self.channel.line().await };
+        match timeout(limit, self.channel.line()).await {
+            Ok(line) => line,
+            Err(_) => Err(self.dismiss("421 4.4.2 idle for too long\r\n").await.err().unwrap_or(Over)),
+        }
+    }
+
+    /// Says this, and closes.
+    async fn dismiss(&mut self, words: &str) -> Result<(), Over> {
+        self.channel.write(words.as_bytes()).await?;
+        Err(self.channel.hang_up().await)
     }
 
     async fn ehlo(&mut self) -> Result<(), Over> {
@@ -152,6 +182,10 @@ impl Session {
             return self.channel.write(b"503 5.5.1 one mail at a time\r\n").await;
         }
         self.mail.number = self.journal.begin_mail();
+        self.begun += 1;
+        if self.script.lifetime.is_some_and(|limit| self.born.elapsed() > limit) {
+            return self.dismiss("421 4.7.0 this connection has lived long enough\r\n").await;
+        }
         if self.answer(Stage::Mail, "250 2.1.0 sender ok\r\n").await? {
             self.mail.from = Some(path(rest));
         }
@@ -217,13 +251,16 @@ impl Session {
         match self.fault(stage) {
             // Not to read is what stalls somebody who writes; the connection ends with the server.
             Some(Fault { act: Act::Stall, .. }) if stage == Stage::Body => std::future::pending().await,
+            Some(Fault { act: Act::Drip(every), .. }) if stage == Stage::Body => {
+                Err(self.channel.sip(every).await)
+            }
             fault => self.perform(fault, "").await.map(drop),
         }
     }
 
     fn fault(&self, stage: Stage) -> Option<Fault> {
         let (connection, mail) = (self.connection, self.mail.number);
-        let moment = Moment { connection, mail, recipients: &self.mail.to };
+        let moment = Moment { connection, mail, mail_of_connection: self.begun, recipients: &self.mail.to };
         self.journal.show(&self.script.rules, stage, &moment).map(|rule| rule.fault.clone())
     }
 

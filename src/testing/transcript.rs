@@ -47,7 +47,12 @@ impl Conversation {
 
     /// Whether the client said these words, in clear or not.
     pub fn heard(&self, words: &str) -> bool {
-        self.received().windows(words.len().max(1)).any(|window| window == words.as_bytes())
+        self.count(words) > 0
+    }
+
+    /// How often the client said these words, in clear or not.
+    pub fn count(&self, words: &str) -> usize {
+        self.received().windows(words.len().max(1)).filter(|window| *window == words.as_bytes()).count()
     }
 
     fn bytes(&self, which: impl Fn(&Chunk) -> bool) -> Vec<u8> {

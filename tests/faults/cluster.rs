@@ -65,6 +65,8 @@ impl Cluster {
 
     /// Up again, at the same address, when this returns.
     pub(crate) async fn start_again(&mut self) {
+        // One that fell by itself must not be stopped later in place of the new one.
+        drop(self.running.take());
         let running = LocalPostgres::start(&self.home, None, &Silent).await.unwrap();
         assert_eq!(running.url().expose_secret(), self.url, "the address is kept");
         self.running = Some(running);
@@ -84,12 +86,12 @@ fn open_to_all(folder: &Path) {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            let pid = self.pid();
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        if let (Some(running), Some(pid)) = (self.running.take(), file.lines().next()) {
             drop(running);
-            let _ = Command::new("kill").args(["-QUIT", &pid]).status();
+            let _ = Command::new("kill").args(["-QUIT", pid]).status();
             let end = Instant::now() + Duration::from_secs(5);
-            while Path::new("/proc").join(&pid).exists() && Instant::now() < end {
+            while Path::new("/proc").join(pid).exists() && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use facteur::email::EmailBuilder;
-use facteur::outbox::SessionId;
+use facteur::settings::Keep;
 use facteur::{Email, EmailId, Outbox};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
@@ -98,14 +98,6 @@ impl Database {
         all.buffered(8).collect().await
     }
 
-    /// A session that is alive.
-    pub(crate) async fn session(&self) -> SessionId {
-        let session = SessionId::new();
-        let (expiry, lease) = (Duration::from_secs(30), Duration::from_secs(120));
-        self.outbox.heartbeat(session, "faults", expiry, lease, &[]).await.unwrap();
-        session
-    }
-
     /// Waits until a number is what it should be; looks ten times a second. How long it took.
     pub(crate) async fn until(&self, sql: &str, expected: i64, patience: Duration) -> Option<Duration> {
         let begun = std::time::Instant::now();
@@ -123,6 +115,9 @@ impl Database {
         self.until("SELECT count(*) FROM facteur.deliveries WHERE state <> 'unknown'", 0, patience).await
     }
 }
+
+/// Longer than any case.
+pub(crate) const KEEP: Keep = Keep { sent: Duration::from_secs(86_400), failed: Duration::from_secs(86_400) };
 
 /// The plainest e-mail to somebody.
 pub(crate) fn email_to(to: &str) -> EmailBuilder {

@@ -115,6 +115,7 @@ fn unhurried() -> settings::Worker {
         heartbeat: Duration::from_secs(10),
         session_expiry: Duration::from_secs(60),
         grace: Duration::from_secs(10),
+        keep: crate::database::KEEP,
     }
 }
 

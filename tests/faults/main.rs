@@ -7,17 +7,40 @@
 #![expect(clippy::print_stdout, reason = "the figures are this program's answer")]
 
 mod account;
+mod backlog;
+mod bell;
 mod case;
+mod clients;
 mod cluster;
 mod crashes;
 mod database;
+mod disk_full;
 mod first_start;
 mod frozen;
+mod half_open;
+mod http;
 mod idle;
+mod keys;
 mod kills;
 mod paper;
+mod pooler;
+mod postgres_down;
+mod priorities;
 mod process;
+mod smtp_cell;
+mod smtp_closed_idle;
+mod smtp_crowd;
+mod smtp_desync;
+mod smtp_half_open;
+mod smtp_lost_reply;
+mod smtp_matrix;
+mod smtp_refusals;
+mod smtp_slow_and_long;
+mod smtp_worker;
 mod stops;
+#[path = "../transport/mod.rs"]
+mod transport;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -28,12 +51,33 @@ const CASES: &[Case] = &[
     case!("R01", "kill -9 of workers at work, again and again", 300 s, kills::r01),
     case!("R02", "a worker dies at each named place", 300 s, crashes::r02),
     case!("R03", "the same, with on_unknown = hold", 300 s, crashes::r03),
+    case!("R04", "Postgres restarted under workers at work", 300 s, postgres_down::r04),
+    case!("R05", "Postgres away while replies are awaited", 200 s, postgres_down::r05),
+    case!("R06", "every fault at every stage of SMTP", 200 s, smtp_matrix::r06),
+    case!("R07", "sends that are dropped half-way", 100 s, smtp_desync::r07),
+    case!("R08", "the server takes the mail and its answer is lost", 60 s, smtp_lost_reply::r08),
+    case!("R09", "replies a byte at a time, and without end", 60 s, smtp_slow_and_long::r09),
+    case!("R10", "a path that dies without a word", 100 s, smtp_half_open::r10),
+    case!("R11", "servers that close connections between two mails", 100 s, smtp_closed_idle::r11),
     case!("R12", "SIGTERM under load, then twice", 120 s, stops::r12),
     case!("R13", "SIGTERM with a server gone silent", 120 s, stops::r13),
     case!("R14", "a worker frozen past its session, before and behind the dot", 420 s, frozen::r14),
     case!("R15", "a lease shorter than the server's answer", 120 s, frozen::r15),
+    case!("R16", "a silent path between a worker and Postgres", 250 s, half_open::r16),
+    case!("R18", "more HTTP clients than connections", 200 s, clients::r18),
+    case!("R19", "HTTP clients that hang up", 200 s, clients::r19),
+    case!("R20", "PgBouncer in transaction mode", 200 s, pooler::r20),
+    case!("R21", "no room left under Postgres", 200 s, disk_full::r21),
     case!("R23", "a mail that kills its worker, one that breaks its renderer", 120 s, crashes::r23),
+    case!("R24", "a queue of a million", 400 s, backlog::r24),
+    case!("R25", "a snapshot held open over a long queue", 500 s, backlog::r25),
+    case!("R27", "a flood of urgent mail", 180 s, priorities::r27),
+    case!("R30", "dead recipients, one after the other", 100 s, smtp_refusals::r30),
+    case!("R31", "a provider that allows four connections", 100 s, smtp_crowd::r31),
+    case!("R32", "the bell between processes, black-holed", 250 s, bell::r32),
+    case!("R33", "one key, many calls, and answers that are cut off", 200 s, keys::r33),
     case!("R37", "an empty queue", 120 s, idle::r37),
+    case!("R38", "old and new together, the schema changed under both", 200 s, upgrade::r38),
     case!("R39", "first starts all at once, one killed on the way", 180 s, first_start::r39),
 ];
 

@@ -30,13 +30,21 @@ pub(crate) fn hasty(database: &str, relay: &Relay) -> Vec<(&'static str, String)
 }
 
 impl Process {
-    /// `facteur …` with this environment and nothing else but the path.
+    /// `facteur …` with this environment and nothing else.
     pub(crate) fn start(arguments: &[&str], environment: &[(&'static str, String)]) -> Self {
+        Self::start_of(Path::new(env!("CARGO_BIN_EXE_facteur")), arguments, environment)
+    }
+
+    /// The same of another build.
+    pub(crate) fn start_of(
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&'static str, String)],
+    ) -> Self {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{}.log", uuid::Uuid::new_v4()));
-        let child = Command::new(env!("CARGO_BIN_EXE_facteur"))
+        let child = Command::new(program)
             .args(arguments)
             .env_clear()
-            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(environment.iter().map(|(name, value)| (name, value)))
             // Away from any `.env`.
             .current_dir(env!("CARGO_TARGET_TMPDIR"))
@@ -96,6 +104,32 @@ impl Process {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// How many files and sockets this program has open; zero where the system does not tell.
+pub(crate) fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count())
+}
+
+/// How much memory this program has, in kB; zero where the system does not tell.
+pub(crate) fn memory_kb() -> u64 {
+    status_kb("VmRSS:")
+}
+
+/// The most that it had since [`forget_peak_memory`].
+pub(crate) fn peak_memory_kb() -> u64 {
+    status_kb("VmHWM:")
+}
+
+pub(crate) fn forget_peak_memory() {
+    // Where this is not known, the peak is that of the whole run: too much rather than too little.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+fn status_kb(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 impl Drop for Process {

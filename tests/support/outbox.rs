@@ -83,6 +83,10 @@ impl TestOutbox {
 
 pub(crate) const LEASE: Duration = Duration::from_secs(120);
 
+/// What the design keeps: 30 days, and 90 of what failed.
+pub(crate) const KEEP: settings::Keep =
+    settings::Keep { sent: Duration::from_secs(30 * 24 * 3600), failed: Duration::from_secs(90 * 24 * 3600) };
+
 /// The pace of the design, with a poll that no test waits for.
 pub(crate) fn pace() -> settings::Worker {
     settings::Worker {
@@ -92,6 +96,7 @@ pub(crate) fn pace() -> settings::Worker {
         heartbeat: Duration::from_secs(5),
         session_expiry: Duration::from_secs(30),
         grace: Duration::from_secs(10),
+        keep: KEEP,
     }
 }
 

@@ -59,6 +59,7 @@ pub(crate) fn deadlines(each: Duration) -> Deadlines {
         end_of_data: each,
         noop: each,
         quit: each,
+        ..Deadlines::default()
     }
 }
 

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use super::{Pair, only_fault, production};
+use crate::settings::Keep;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn the_defaults_are_those_of_the_design() {
@@ -10,6 +13,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!(worker.concurrency, 16);
     let seconds = [worker.poll, worker.lease, worker.heartbeat, worker.session_expiry, worker.grace];
     assert_eq!(seconds, [1, 120, 5, 30, 30].map(Duration::from_secs));
+    assert_eq!(worker.keep, Keep { sent: 30 * 24 * HOUR, failed: 90 * 24 * HOUR });
 }
 
 #[test]
@@ -21,10 +25,13 @@ fn takes_what_is_set() {
         ("WORKER_HEARTBEAT", "2s"),
         ("WORKER_SESSION_EXPIRY", "10s"),
         ("SHUTDOWN_GRACE", "0s"),
+        ("KEEP_SENT", "1d"),
+        ("KEEP_FAILED", "36h"),
     ]);
     let worker = settings.expect("no fault").worker;
     assert_eq!((worker.concurrency, worker.grace), (4, Duration::ZERO));
     assert_eq!(worker.poll, Duration::from_millis(500));
+    assert_eq!(worker.keep, Keep { sent: 24 * HOUR, failed: 36 * HOUR });
     assert_eq!(worker.lease, Duration::from_secs(120));
 }
 
@@ -40,6 +47,10 @@ fn what_is_out_of_bounds_is_named() {
         ("WORKER_SESSION_EXPIRY", "2d"),
         ("SHUTDOWN_GRACE", "soon"),
         ("WORKER_DATABASE_CONNECTIONS", "0"),
+        ("KEEP_SENT", "23h"),
+        ("KEEP_SENT", "30"),
+        ("KEEP_FAILED", "0d"),
+        ("KEEP_FAILED", "3651d"),
     ];
     for (name, value) in cases {
         let (names, text) = only_fault(production(&[(name, value)]));

@@ -23,11 +23,12 @@ const GREETING: &[u8] = b"220 greeted\r\n";
 
 impl SmtpTransport {
     pub(super) async fn connect(&self) -> Result<Connection, Failure> {
+        let counted = self.pool.count();
         let stream = self.dial().await?;
         let local = stream.local_addr().map_err(|e| broken(Stage::Connect, &e))?;
         let hello = hello(self.relay.hello_name.as_deref(), local.ip());
         let wire = self.secure(stream, &hello).await?;
-        let mut connection = Connection::open(wire, &hello, self.deadlines).await?;
+        let mut connection = Connection::open(wire, &hello, self.deadlines, counted).await?;
         if let Some(credentials) = &self.relay.credentials {
             connection.auth(credentials).await?;
         }

@@ -15,6 +15,7 @@ use super::super::{Parcel, Report, Stage};
 use super::content::Content;
 use super::deadlines::Deadlines;
 use super::failure::Failure;
+use super::pool::Counted;
 use super::wire::Wire;
 use crate::crash::{self, Point};
 use crate::settings::{Credentials, ExposeSecret};
@@ -34,11 +35,17 @@ pub(super) struct Connection {
     pub(super) mails: u32,
     /// A refused mail is still open in the server's eyes.
     needs_reset: bool,
+    _counted: Counted,
 }
 
 impl Connection {
     /// EHLO; the greeting was heard.
-    pub(super) async fn open(wire: Wire, hello: &ClientId, deadlines: Deadlines) -> Result<Self, Failure> {
+    pub(super) async fn open(
+        wire: Wire,
+        hello: &ClientId,
+        deadlines: Deadlines,
+        counted: Counted,
+    ) -> Result<Self, Failure> {
         let opening = AsyncSmtpConnection::connect_with_transport(Box::new(wire.clone()), hello);
         let stage = Stage::Ehlo;
         let smtp = match timeout(deadlines.ehlo, opening).await {
@@ -50,7 +57,15 @@ impl Connection {
         if wire.reply_code() != "250" {
             return Err(Failure::Broken { stage, text: "the server's reply is not one to EHLO".into() });
         }
-        Ok(Self { smtp, wire, deadlines, born: Instant::now(), mails: 0, needs_reset: false })
+        Ok(Self {
+            smtp,
+            wire,
+            deadlines,
+            born: Instant::now(),
+            mails: 0,
+            needs_reset: false,
+            _counted: counted,
+        })
     }
 
     /// Logs in with PLAIN or LOGIN, whichever the server offers.

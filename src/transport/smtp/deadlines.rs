@@ -24,6 +24,10 @@ pub struct Deadlines {
     pub noop: Duration,
     /// QUIT, whose answer nobody needs.
     pub quit: Duration,
+    /// Unused for longer, a connection is asked (NOOP) before it is trusted with a mail.
+    pub doubted: Duration,
+    /// Unused for longer, it is closed.
+    pub idle: Duration,
 }
 
 impl Default for Deadlines {
@@ -39,6 +43,8 @@ impl Default for Deadlines {
             end_of_data: Duration::from_secs(60),
             noop: Duration::from_secs(5),
             quit: Duration::from_secs(2),
+            doubted: Duration::from_secs(5),
+            idle: Duration::from_secs(20),
         }
     }
 }

@@ -48,6 +48,11 @@ impl Failure {
         matches!(self, Self::Refused { code, .. } if *code != 421)
     }
 
+    /// Whether the server has as many connections as it wants.
+    pub(super) fn is_one_too_many(&self) -> bool {
+        matches!(self, Self::Refused { code: 421, stage, .. } if stage.concerns_every_mail())
+    }
+
     /// What an idle connection that the server had given up looks like at its first command.
     pub(super) fn is_stale_connection(&self) -> bool {
         match self {

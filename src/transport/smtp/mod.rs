@@ -72,7 +72,7 @@ impl SmtpTransport {
             relay: relay.clone(),
             deadlines,
             tls,
-            pool: Pool::new(relay.max_connections),
+            pool: Pool::new(relay.max_connections, deadlines.idle),
         })
     }
 
@@ -103,15 +103,7 @@ impl SmtpTransport {
         content: &Content,
         gate: &impl Gate,
     ) -> Result<(Slot, Connection), Failure> {
-        let mut slot = self.pool.slot().await;
-        let mut connection = match self.greet(&mut slot, parcel).await? {
-            Some(connection) => connection,
-            None => {
-                let mut connection = self.connect().await?;
-                let answer = connection.envelope(parcel).await;
-                self.keep_if_refused(&slot, connection, answer)?
-            }
-        };
+        let (slot, mut connection) = self.introduce(parcel).await?;
         if !gate.before_data().await {
             return Err(Failure::Closed);
         }
@@ -120,11 +112,33 @@ impl SmtpTransport {
         Ok((slot, connection))
     }
 
+    /// MAIL and RCPT, on whichever connection.
+    async fn introduce(&self, parcel: Parcel<'_>) -> Result<(Slot, Connection), Failure> {
+        loop {
+            let mut slot = self.pool.slot().await;
+            if let Some(connection) = self.greet(&mut slot, parcel).await? {
+                return Ok((slot, connection));
+            }
+            match self.connect().await {
+                Ok(mut connection) => {
+                    let answer = connection.envelope(parcel).await;
+                    let connection = self.keep_if_refused(&slot, connection, answer)?;
+                    return Ok((slot, connection));
+                }
+                // Those that it has are ours: to wait for one of them costs the mail nothing.
+                Err(failure) if failure.is_one_too_many() && self.pool.spare(&slot) => {
+                    tracing::info!(transport = self.name, "the server wants no more connections for now");
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
     /// MAIL and RCPT on a connection that is open already; none when there is none. That the server gave it up while it
     /// idled is no fault of this mail's, and costs it nothing.
     async fn greet(&self, slot: &mut Slot, parcel: Parcel<'_>) -> Result<Option<Connection>, Failure> {
         let Some((mut connection, idled)) = slot.idle.take() else { return Ok(None) };
-        if idled > pool::DOUBTED_AFTER && connection.noop().await.is_err() {
+        if idled > self.deadlines.doubted && connection.noop().await.is_err() {
             return Ok(None);
         }
         match connection.envelope(parcel).await {
@@ -214,7 +228,7 @@ impl SmtpTransport {
 
     /// Says goodbye on connections that idled for too long.
     pub async fn close_idle(&self) {
-        for connection in self.pool.take_stale() {
+        while let Some((connection, _slot)) = self.pool.take_stale() {
             connection.quit().await;
         }
     }
