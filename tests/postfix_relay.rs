@@ -287,7 +287,7 @@ async fn an_authority_that_is_not_ours_is_not_trusted(postfix: &Postfix) {
 async fn a_mail_over_the_limit_is_rejected(postfix: &Postfix) {
     let way = way(&postfix.relay(&[]));
     let large = [MESSAGE, "A line of a large mail.\r\n".repeat(LIMIT / 20).as_bytes()].concat();
-    let parcel = Parcel { from: FROM, to: "ada@example.test", message: &large };
+    let parcel = Parcel { from: FROM, to: "ada@example.test", message: &large, email: &transport::EMAIL };
     let Outcome::Reject(report) = way.send(parcel, &OpenGate).await else { panic!() };
     assert!(report.text.ends_with(&format!("the server takes {LIMIT} at most")), "{report}");
 }

@@ -40,6 +40,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const KEPT_TO: &[(&str, &[&str], &str)] = &[
     ("sqlx::", &["outbox", "app", "local_postgres", "send"], "SQL on e-mails is the outbox's"),
     ("lettre::", &["email", "transport"], "the SMTP library stays behind the transport"),
+    (
+        "reqwest::",
+        &["transport", "local_postgres"],
+        "HTTP goes out through the transports, and for one download",
+    ),
     ("metrics_exporter_prometheus::", &["telemetry"], "others count through the facade"),
     ("env::var", &["settings"], "only the settings read the environment"),
     ("StatusCode", &["http", "inbox"], "only doors know HTTP's codes"),

@@ -108,7 +108,7 @@ async fn an_answer_before_the_final_dot_is_no_answer() {
         assert_eq!(server.accepted().len(), 0, "the content left after all");
     }
     let large = [MESSAGE, "A line that is one of many.\r\n".repeat(300_000).as_bytes()].concat();
-    let parcel = Parcel { from: FROM, to: "ada@example.test", message: &large };
+    let parcel = Parcel { from: FROM, to: "ada@example.test", message: &large, email: &transport::EMAIL };
     let script = Script::new().at(Stage::Body, Fault::reply(250, "2.0.0 taken")).receive_buffer(65_536);
     for script in [script.clone().without_pipelining(), script] {
         let server = SmtpServer::start(script).await.unwrap();

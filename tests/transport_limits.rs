@@ -38,7 +38,7 @@ async fn a_mail_over_the_limit_is_refused_before_it_is_sent() {
         let server = SmtpServer::start(script.size(limit)).await.unwrap();
         let way = patient(&server.relay());
         let large = [MESSAGE, b"x\r\n"].concat();
-        let parcel = Parcel { from: FROM, to: "ada@example.test", message: &large };
+        let parcel = Parcel { from: FROM, to: "ada@example.test", message: &large, email: &transport::EMAIL };
         for _ in 0..2 {
             let Outcome::Reject(report) = way.send(parcel, &OpenGate).await else { panic!() };
             let expected =
@@ -58,7 +58,8 @@ async fn messages_stay_in_seven_bits_whatever_the_server_could_take() {
         let server = SmtpServer::start(script).await.unwrap();
         let way = patient(&server.relay());
         let message = stored("Déjà vu : 日本 🎉\r\n.\r\n").render().unwrap();
-        let parcel = Parcel { from: FROM, to: "ada@example.test", message: &message };
+        let parcel =
+            Parcel { from: FROM, to: "ada@example.test", message: &message, email: &transport::EMAIL };
         assert!(matches!(way.send(parcel, &OpenGate).await, Outcome::Sent(_)));
         let conversation = &server.conversations()[0];
         assert!(conversation.received().is_ascii());
@@ -90,7 +91,7 @@ async fn an_address_beyond_ascii_goes_only_where_it_is_understood() {
         [(FROM, "zoë@example.test", "rcpt"), ("zoë@example.test", "ada@example.test", "mail")]
     {
         for script in modes() {
-            let parcel = Parcel { from, to, message: MESSAGE };
+            let parcel = Parcel { from, to, message: MESSAGE, email: &transport::EMAIL };
             let server = SmtpServer::start(script.clone()).await.unwrap();
             let way = patient(&server.relay());
             let Outcome::Reject(report) = way.send(parcel, &OpenGate).await else { panic!("{to}") };
@@ -111,7 +112,7 @@ async fn an_address_beyond_ascii_goes_only_where_it_is_understood() {
 #[tokio::test]
 async fn a_domain_beyond_ascii_needs_nothing_of_the_server() {
     let server = SmtpServer::start(Script::new()).await.unwrap();
-    let parcel = Parcel { from: FROM, to: "ada@bücher.test", message: MESSAGE };
+    let parcel = Parcel { from: FROM, to: "ada@bücher.test", message: MESSAGE, email: &transport::EMAIL };
     assert!(matches!(patient(&server.relay()).send(parcel, &OpenGate).await, Outcome::Sent(_)));
     assert_eq!(server.accepted()[0].to, ["ada@xn--bcher-kva.test"]);
     assert!(!server.conversations()[0].heard("SMTPUTF8"));
@@ -121,7 +122,7 @@ async fn a_domain_beyond_ascii_needs_nothing_of_the_server() {
 async fn what_is_no_address_is_that_mails_own_fault() {
     for (from, to) in [(FROM, "nobody"), ("nobody", "ada@example.test"), (FROM, "a@b.test>\r\nDATA")] {
         let server = SmtpServer::start(Script::new()).await.unwrap();
-        let parcel = Parcel { from, to, message: MESSAGE };
+        let parcel = Parcel { from, to, message: MESSAGE, email: &transport::EMAIL };
         let outcome = patient(&server.relay()).send(parcel, &OpenGate).await;
         assert!(matches!(outcome, Outcome::Reject(_)), "{outcome:?}");
         assert!(!server.conversations()[0].heard("MAIL"));

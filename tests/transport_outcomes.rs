@@ -167,7 +167,8 @@ async fn send_large(way: &SmtpTransport, gate: &Stopwatch, stage: Stage) -> Outc
     let lines = if stage == Stage::Body { 160_000 } else { 0 };
     let message =
         [MESSAGE, "A line of a mail that is larger than any buffer.\r\n".repeat(lines).as_bytes()].concat();
-    way.send(Parcel { from: FROM, to: "ada@example.test", message: &message }, gate).await
+    way.send(Parcel { from: FROM, to: "ada@example.test", message: &message, email: &transport::EMAIL }, gate)
+        .await
 }
 
 fn class(outcome: &Outcome) -> &'static str {

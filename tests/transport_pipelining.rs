@@ -128,7 +128,8 @@ async fn the_gate_is_asked_before_the_write_that_has_data_in_it() {
     for (script, said) in [(Script::new(), false), (Script::new().without_pipelining(), true)] {
         let server = SmtpServer::start(script).await.unwrap();
         let gate = Shut::default();
-        let parcel = Parcel { from: FROM, to: "ada@example.test", message: MESSAGE };
+        let parcel =
+            Parcel { from: FROM, to: "ada@example.test", message: MESSAGE, email: &transport::EMAIL };
         assert_eq!(patient(&server.relay()).send(parcel, &gate).await, Outcome::Interrupted);
         assert!(gate.asked.load(Ordering::SeqCst));
         server.wait_until(|server| server.counters().open == 0).await;
@@ -159,7 +160,8 @@ async fn two_round_trips_a_mail_instead_of_four() {
         relay.port = far_away(server.addr().port()).await;
         relay.max_per_connection = u32::try_from(MAILS).unwrap();
         let way = patient(&relay);
-        let parcel = Parcel { from: FROM, to: "ada@example.test", message: MESSAGE };
+        let parcel =
+            Parcel { from: FROM, to: "ada@example.test", message: MESSAGE, email: &transport::EMAIL };
         let start = Instant::now();
         for _ in 0..MAILS {
             assert!(matches!(way.send(parcel, &OpenGate).await, Outcome::Sent(_)));

@@ -198,7 +198,7 @@ impl Gate for Barrier {
 }
 
 fn parcel() -> Parcel<'static> {
-    Parcel { from: FROM, to: "ada@example.test", message: MESSAGE }
+    Parcel { from: FROM, to: "ada@example.test", message: MESSAGE, email: &transport::EMAIL }
 }
 
 #[tokio::test]

@@ -49,7 +49,12 @@ async fn a_session_is_these_bytes_and_no_others() {
         assert_eq!(exchange(stream, "354 go\r\n").await, "Subject: hello\r\n\r\nGood day.\r\n.\r\n");
         assert_eq!(exchange(stream, "250 ok\r\n").await, "", "more than was to be said");
     });
-    let first = Parcel { from: FROM, to: "ada@example.test", message: b"A: b\r\n\r\n.\r\n.one\r\ntwo." };
+    let first = Parcel {
+        from: FROM,
+        to: "ada@example.test",
+        message: b"A: b\r\n\r\n.\r\n.one\r\ntwo.",
+        email: &transport::EMAIL,
+    };
     assert!(matches!(transport.send(first, &OpenGate).await, Outcome::Sent(_)));
     assert!(matches!(send(&transport, "eve@example.test").await, Outcome::Sent(_)));
     drop(transport);
@@ -80,7 +85,12 @@ async fn with_pipelining_the_envelope_is_one_write() {
         assert_eq!(exchange(stream, replies).await, "Subject: hello\r\n\r\nGood day.\r\n.\r\n");
         assert_eq!(exchange(stream, "250 ok\r\n").await, "", "more than was to be said");
     });
-    let first = Parcel { from: FROM, to: "ada@example.test", message: b"A: b\r\n\r\n.\r\n.one\r\ntwo." };
+    let first = Parcel {
+        from: FROM,
+        to: "ada@example.test",
+        message: b"A: b\r\n\r\n.\r\n.one\r\ntwo.",
+        email: &transport::EMAIL,
+    };
     assert!(matches!(transport.send(first, &OpenGate).await, Outcome::Sent(_)));
     assert!(matches!(send(&transport, "eve@example.test").await, Outcome::Reject(_)));
     assert!(matches!(send(&transport, "ada@example.test").await, Outcome::Sent(_)));
@@ -121,7 +131,8 @@ async fn a_mail_is_on_disk_when_its_sender_hears_of_it() {
     let way = patient(&server.relay());
     for n in 1..=3 {
         let message = stored("Good day.").render().unwrap();
-        let parcel = Parcel { from: FROM, to: "ada@example.test", message: &message };
+        let parcel =
+            Parcel { from: FROM, to: "ada@example.test", message: &message, email: &transport::EMAIL };
         assert!(matches!(way.send(parcel, &OpenGate).await, Outcome::Sent(_)));
         let recorded = std::fs::read_to_string(&file).unwrap();
         let last: serde_json::Value = serde_json::from_str(recorded.lines().last().unwrap()).unwrap();
@@ -182,7 +193,8 @@ async fn every_body_arrives(script: Script) {
     let bodies = bodies();
     for (n, body) in bodies.iter().enumerate() {
         let message = stored(body).render().unwrap();
-        let parcel = Parcel { from: FROM, to: "ada@example.test", message: &message };
+        let parcel =
+            Parcel { from: FROM, to: "ada@example.test", message: &message, email: &transport::EMAIL };
         assert!(matches!(transport.send(parcel, &OpenGate).await, Outcome::Sent(_)), "{body:?}");
         let accepted = server.accepted();
         assert_eq!(accepted.len(), n + 1, "{body:?} arrived as another number of mails");

@@ -83,7 +83,8 @@ impl Worker {
             Ok(message) => message,
             Err(error) => return unrenderable(error.to_string()),
         };
-        let parcel = Parcel { from: email.from.address.as_str(), to: &delivery.recipient, message: &message };
+        let from = email.from.address.as_str();
+        let parcel = Parcel { from, to: &delivery.recipient, message: &message, email };
         let gate = LeaseGate { outbox: &self.outbox, delivery, pulse: &self.pulse, hurry: &stops.hurry };
         tokio::select! {
             biased;

@@ -7,6 +7,7 @@
 //! [`Variables`] says where values come from, [`Settings`] and its siblings say what becomes of
 //! them, and [`Faults`] why not. `known.rs` is the table of every variable there is.
 
+mod api;
 mod database;
 mod dev;
 #[cfg(feature = "server")]
@@ -35,6 +36,7 @@ mod worker;
 
 pub use secrecy::{ExposeSecret, SecretString};
 
+pub use self::api::{Api, Brevo, Mailgun, Mailjet, Postmark, Region, Scaleway, SendGrid, Ses};
 pub use self::database::{Database, DatabaseAccess, Pooler};
 pub use self::dev::DevSettings;
 pub use self::faults::{Fault, Faults};
@@ -42,6 +44,8 @@ pub use self::jwt::{JwtKey, WeakKey};
 pub use self::keep::Keep;
 pub use self::log::{Log, LogFormat};
 pub use self::profile::Profile;
+#[cfg(feature = "providers")]
+pub(crate) use self::relay::is_loopback;
 pub use self::relay::{Credentials, PlainRelay, Relay, SecureRelay, Tls};
 pub use self::relay_certificates::ClientCertificate;
 pub use self::relay_oauth::OAuth;

@@ -1,5 +1,5 @@
-//! Stands in for what cannot be had in a test: an SMTP server that fails on cue, an authority that
-//! certifies it, and a [`TcpProxy`] that breaks the way to any server.
+//! Stands in for what cannot be had in a test: an SMTP server and providers' APIs that fail on cue, an authority
+//! that certifies them, and a [`TcpProxy`] that breaks the way to any server. The APIs are in [`FakeProvider`].
 //!
 //! The server is real sockets and real TLS. What it does wrong is written in a [`Script`], what
 //! happened is read from the [`SmtpServer`] afterwards: [`accepted`](SmtpServer::accepted) mails,
@@ -30,6 +30,7 @@ mod channel;
 mod fault;
 mod journal;
 mod login;
+mod providers;
 mod proxy;
 mod record;
 mod script;
@@ -40,6 +41,7 @@ mod transcript;
 
 pub use authority::{AuthorityError, Identity, TestAuthority};
 pub use fault::Fault;
+pub use providers::{Cue, FakeProvider, Provider, Reply, TakenMail, Trouble};
 pub use proxy::TcpProxy;
 pub use record::AcceptedMail;
 pub use script::{Script, Stage};

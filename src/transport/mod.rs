@@ -1,9 +1,13 @@
 //! One file per way out; every answer becomes one [`Outcome`].
 
+#[cfg(feature = "providers")]
+pub mod api;
 mod outcome;
 pub mod smtp;
 
 use std::future::Future;
+
+use crate::email::StoredEmail;
 
 pub use outcome::{Outcome, Report, Stage};
 
@@ -16,6 +20,8 @@ pub struct Parcel<'a> {
     pub to: &'a str,
     /// The rendered message: CRLF line ends, ASCII.
     pub message: &'a [u8],
+    /// What it was rendered from, for an API that wants parts and not a message.
+    pub email: &'a StoredEmail,
 }
 
 /// What a transport asks on the way, so that nothing leaves under a lease that is lost.
@@ -33,9 +39,19 @@ pub trait Gate: Sync {
 
 /// A way out of the house.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "providers",
+    expect(
+        clippy::large_enum_variant,
+        reason = "there are a few of them in a process, and they stay where they are"
+    )
+)]
 pub enum Transport {
     /// An SMTP server.
     Smtp(smtp::SmtpTransport),
+    /// A provider's HTTP API.
+    #[cfg(feature = "providers")]
+    Api(api::ApiTransport),
 }
 
 impl Transport {
@@ -43,6 +59,8 @@ impl Transport {
     pub fn name(&self) -> &str {
         match self {
             Self::Smtp(smtp) => smtp.name(),
+            #[cfg(feature = "providers")]
+            Self::Api(api) => api.name(),
         }
     }
 
@@ -50,6 +68,8 @@ impl Transport {
     pub async fn send(&self, parcel: Parcel<'_>, gate: &impl Gate) -> Outcome {
         match self {
             Self::Smtp(smtp) => smtp.send(parcel, gate).await,
+            #[cfg(feature = "providers")]
+            Self::Api(api) => api.send(parcel, gate).await,
         }
     }
 
@@ -60,6 +80,8 @@ impl Transport {
     pub async fn check(&self) -> Result<(), Report> {
         match self {
             Self::Smtp(smtp) => smtp.check().await,
+            #[cfg(feature = "providers")]
+            Self::Api(api) => api.check().await,
         }
     }
 
@@ -67,6 +89,9 @@ impl Transport {
     pub async fn close_idle(&self) {
         match self {
             Self::Smtp(smtp) => smtp.close_idle().await,
+            // Its connections are closed by the client after some seconds.
+            #[cfg(feature = "providers")]
+            Self::Api(_) => {}
         }
     }
 }

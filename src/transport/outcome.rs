@@ -43,9 +43,9 @@ pub struct Report {
     pub text: String,
 }
 
-/// The stages of an SMTP transaction; other transports use those that fit.
+/// The stages of an SMTP transaction, each named after its command or step in RFC 5321, and of a request to an API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each is the name of a command or of a step of RFC 5321")]
+#[expect(missing_docs, reason = "most are the name of a command or of a step of RFC 5321")]
 pub enum Stage {
     Render,
     Connect,
@@ -60,6 +60,14 @@ pub enum Stage {
     Body,
     EndOfData,
     Noop,
+    /// Handing a request over to an API.
+    Request,
+    /// What an API answered about this mail.
+    Response,
+    /// What an API answered about itself: too many requests, not well.
+    Service,
+    /// What an API answered about us: key, account, sender, quota.
+    Account,
 }
 
 impl Stage {
@@ -79,12 +87,25 @@ impl Stage {
             Self::Body => "body",
             Self::EndOfData => "end-of-data",
             Self::Noop => "noop",
+            Self::Request => "request",
+            Self::Response => "response",
+            Self::Service => "service",
+            Self::Account => "account",
         }
     }
 
     /// Whether the fault of such a stage is the server's or the way's, whoever the mail is for.
     pub fn concerns_every_mail(self) -> bool {
-        !matches!(self, Self::Render | Self::Rcpt | Self::Data | Self::Body | Self::EndOfData)
+        !matches!(
+            self,
+            Self::Render
+                | Self::Rcpt
+                | Self::Data
+                | Self::Body
+                | Self::EndOfData
+                | Self::Request
+                | Self::Response
+        )
     }
 }
 

@@ -64,7 +64,10 @@ pub(crate) async fn cell(stage: Stage, fault: &'static str, tls: Tls) -> Cell {
     }
     let begun = Instant::now();
     let sending = async {
-        let sending = way.send(Parcel { from: FROM, to: "ada@example.test", message: &message }, &OpenGate);
+        let sending = way.send(
+            Parcel { from: FROM, to: "ada@example.test", message: &message, email: &crate::transport::EMAIL },
+            &OpenGate,
+        );
         (timeout(Duration::from_secs(20), sending).await, Instant::now())
     };
     let striking = async {

@@ -96,7 +96,10 @@ enum When {
 
 /// True: it was dropped before its end.
 async fn cancelled(way: &SmtpTransport, when: When) -> bool {
-    let mut sending = pin!(way.send(Parcel { from: FROM, to: CANCELLED, message: MESSAGE }, &OpenGate));
+    let mut sending = pin!(way.send(
+        Parcel { from: FROM, to: CANCELLED, message: MESSAGE, email: &crate::transport::EMAIL },
+        &OpenGate
+    ));
     match when {
         When::After(micros) => timeout(Duration::from_micros(micros), sending).await.is_err(),
         When::AtStep(last) => {

@@ -67,7 +67,8 @@ async fn mid_body() -> (Outcome, Duration) {
     // More than all systems on the way take in on their own.
     let large = [MESSAGE, "A line that is one of many.\r\n".repeat(800_000).as_bytes()].concat();
     let sending = async {
-        let parcel = Parcel { from: FROM, to: "ada@example.test", message: &large };
+        let parcel =
+            Parcel { from: FROM, to: "ada@example.test", message: &large, email: &crate::transport::EMAIL };
         let outcome = way.send(parcel, &OpenGate).await;
         (outcome, Instant::now())
     };

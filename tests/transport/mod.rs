@@ -1,7 +1,9 @@
 //! A transport with short deadlines, a gate that is always open, and one small mail.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use facteur::email::StoredEmail;
 use facteur::settings::Relay;
 use facteur::transport::smtp::{Deadlines, SmtpTransport};
 use facteur::transport::{Gate, Outcome, Parcel};
@@ -9,6 +11,23 @@ use rustls::RootCertStore;
 
 pub(crate) const FROM: &str = "shop@example.test";
 pub(crate) const MESSAGE: &[u8] = b"Subject: hello\r\n\r\nGood day.\r\n";
+
+/// What an SMTP transport has no use for.
+pub(crate) static EMAIL: LazyLock<StoredEmail> = LazyLock::new(|| StoredEmail {
+    id: "019aa000-0000-7000-8000-000000000001".parse().unwrap(),
+    message_id: "019aa000@example.test".into(),
+    date: time::OffsetDateTime::UNIX_EPOCH,
+    boundary: "b".into(),
+    from: FROM.parse().unwrap(),
+    to: vec!["ada@example.test".parse().unwrap()],
+    cc: vec![],
+    reply_to: vec![],
+    subject: "hello".into(),
+    text: Some("Good day.".into()),
+    html: None,
+    headers: vec![],
+    attachments: vec![],
+});
 
 /// Nothing stands in the way.
 pub(crate) struct OpenGate;
@@ -51,5 +70,5 @@ pub(crate) fn patient(relay: &Relay) -> SmtpTransport {
 }
 
 pub(crate) async fn send(transport: &SmtpTransport, to: &str) -> Outcome {
-    transport.send(Parcel { from: FROM, to, message: MESSAGE }, &OpenGate).await
+    transport.send(Parcel { from: FROM, to, message: MESSAGE, email: &EMAIL }, &OpenGate).await
 }

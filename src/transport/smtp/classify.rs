@@ -99,7 +99,7 @@ fn enhanced(text: &str) -> Enhanced {
 
 /// How long a server wants to be left alone, at most an hour: the time that it names, or a while
 /// where it says that we are too fast.
-fn wait_hint(text: &str) -> Option<Duration> {
+pub(in crate::transport) fn wait_hint(text: &str) -> Option<Duration> {
     let text = text.to_ascii_lowercase();
     named_wait(&text)
         .or_else(|| slow_down(&text))

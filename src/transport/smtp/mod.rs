@@ -33,6 +33,8 @@ use failure::Failure;
 use oauth::Tokens;
 use pool::{Pool, Slot};
 
+#[cfg(feature = "providers")]
+pub(super) use classify::wait_hint;
 pub use deadlines::Deadlines;
 pub use tls::{TlsError, machine_roots};
 
