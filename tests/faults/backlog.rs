@@ -39,7 +39,8 @@ pub(crate) async fn r24(scale: Scale) -> Figures {
         .show("due", due)
         .show("scheduled_and_more_urgent", scheduled)
         .show("claim_p50_ms", in_long.percentile(50))
-        .at_most("claim_p99_ms", in_long.percentile(99), 25.0)
+        .show("claim_p99_ms", in_long.percentile(99))
+        .at_most("p99_against_a_short_queue", round(in_long.percentile(99) / in_short.percentile(99)), 3.0)
         .at_most("buffers_a_claim", buffers, 400)
         .at_least("rate_against_a_short_queue", round(ratio), 0.7)
         .at_most("health_ms", asked.as_millis(), 200)
@@ -83,8 +84,9 @@ pub(crate) async fn r25(scale: Scale) -> Figures {
         .show("during", claims(&last))
         .show("after", claims(&after))
         .show("without_the_cursor", claims(&naive))
-        .at_most("claim_p99_ms", during.percentile(99), 40.0)
-        .at_least("during_against_before", round(last.rate() / before.rate()), 0.5)
+        .show("claim_p99_ms", during.percentile(99))
+        .at_least("during_against_before", round(last.rate() / before.rate()), 0.4)
+        .at_least("during_against_without_the_cursor", round(last.rate() / naive.rate()), 1.2)
         .at_least("after_against_before", round(after.rate() / before.rate()), 0.7)
         .at_least("oldest_snapshot_s", alarm.as_secs(), seconds.as_secs());
     figures

@@ -138,7 +138,9 @@ pub(crate) async fn r23(scale: Scale) -> Figures {
     for _ in 0..10 {
         let mut worker =
             Process::start(&["worker", "--crash-at", "before_render:poison@x.test"], &environment);
-        if worker.ended(Duration::from_secs(3)).await.is_none() {
+        let dead = "SELECT count(*) FROM facteur.outcomes WHERE recipient = 'poison@x.test'";
+        while worker.ended(Duration::from_millis(100)).await.is_none() && database.number(dead).await == 0 {}
+        if database.number(dead).await > 0 {
             break;
         }
         restarts += 1;

@@ -77,7 +77,7 @@ const CASES: &[Case] = &[
     case!("R32", "the bell between processes, black-holed", 250 s, bell::r32),
     case!("R33", "one key, many calls, and answers that are cut off", 200 s, keys::r33),
     case!("R37", "an empty queue", 120 s, idle::r37),
-    case!("R38", "old and new together, the schema changed under both", 200 s, upgrade::r38),
+    case!("R38", "old and new together, the schema changed under both", 900 s, upgrade::r38),
     case!("R39", "first starts all at once, one killed on the way", 180 s, first_start::r39),
 ];
 

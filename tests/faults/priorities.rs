@@ -15,7 +15,7 @@ use crate::database::{Database, KEEP, email_to};
 
 /// Urgent mail comes at a steady pace, and a thousand mails of the lowest priority lie before it.
 pub(crate) async fn r27(scale: Scale) -> Figures {
-    let (patient, pace, seconds) = scale.pick((300, 100, 6), (1_000, 150, 40));
+    let (patient, pace, seconds) = scale.pick((300, 60, 6), (1_000, 60, 40));
     let database = Database::new().await;
     let script = Script::new().at(Stage::EndOfData, Fault::delay(Duration::from_millis(50)));
     let server = SmtpServer::start(script).await.unwrap();

@@ -42,7 +42,7 @@ impl Answer {
         let asked = names.iter().find_map(|name| self.seconds(self.header(name)?.trim()));
         match asked {
             Some(seconds) => Some(Duration::from_secs(seconds.clamp(1, LONGEST_WAIT).unsigned_abs())),
-            None => crate::transport::smtp::wait_hint(text),
+            None => crate::transport::smtp::asked_wait(text),
         }
     }
 

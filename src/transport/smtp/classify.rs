@@ -99,11 +99,17 @@ fn enhanced(text: &str) -> Enhanced {
 
 /// How long a server wants to be left alone, at most an hour: the time that it names, or a while
 /// where it says that we are too fast.
-pub(in crate::transport) fn wait_hint(text: &str) -> Option<Duration> {
+fn wait_hint(text: &str) -> Option<Duration> {
     let text = text.to_ascii_lowercase();
     named_wait(&text)
         .or_else(|| slow_down(&text))
         .map(|seconds| Duration::from_secs(seconds.clamp(1, LONGEST_WAIT)))
+}
+
+/// The time that a text names, and no other: at most an hour.
+pub(in crate::transport) fn asked_wait(text: &str) -> Option<Duration> {
+    let seconds = named_wait(&text.to_ascii_lowercase())?;
+    Some(Duration::from_secs(seconds.clamp(1, LONGEST_WAIT)))
 }
 
 /// "try again in 120 seconds", "retry after 5 minutes", "please wait 30s".

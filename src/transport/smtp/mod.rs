@@ -34,7 +34,7 @@ use oauth::Tokens;
 use pool::{Pool, Slot};
 
 #[cfg(feature = "providers")]
-pub(super) use classify::wait_hint;
+pub(super) use classify::asked_wait;
 pub use deadlines::Deadlines;
 pub use tls::{TlsError, machine_roots};
 
