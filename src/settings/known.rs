@@ -34,6 +34,8 @@ pub(super) static KNOWN: &[Known] = &[
     plain("SMTP_HELLO_NAME", "The name given in EHLO. Unset: this machine's address, as in [192.0.2.1]."),
     plain("SMTP_MAX_CONNECTIONS", "Connections to the SMTP server at once, at most."),
 
+    secret("MAIL_TRANSPORTS", "Instead of one SMTP server: URLs in order of preference, separated by spaces. See the README."),
+
     plain("EMAIL_HOST", "The same as SMTP_HOST."),
     plain("EMAIL_PORT", "The same as SMTP_PORT."),
     secret("EMAIL_HOST_USER", "The same as SMTP_USERNAME."),

@@ -7,6 +7,7 @@
 //! [`Variables`] says where values come from, [`Settings`] and its siblings say what becomes of
 //! them, and [`Faults`] why not. `known.rs` is the table of every variable there is.
 
+mod api;
 mod database;
 mod dev;
 #[cfg(feature = "server")]
@@ -28,20 +29,24 @@ mod sender;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod transport_url;
+mod transports;
 mod variables;
 mod worker;
 
 pub use secrecy::{ExposeSecret, SecretString};
 
+pub use self::api::{Api, Brevo, Mailgun, Mailjet, Postmark, Region, Scaleway, SendGrid, Ses};
 pub use self::database::{Database, DatabaseAccess, Pooler};
 pub use self::dev::DevSettings;
 pub use self::faults::{Fault, Faults};
 pub use self::jwt::{JwtKey, WeakKey};
 pub use self::keep::Keep;
 pub use self::log::{Log, LogFormat};
-pub use self::profile::Profile;
+pub use self::profile::{Profile, SecureWays};
 pub use self::relay::{Credentials, PlainRelay, Relay, SecureRelay, Tls};
 pub use self::sender::default_sender;
 pub use self::serve::Settings;
+pub use self::transports::{Kind, Pace, Way};
 pub use self::variables::Variables;
 pub use self::worker::Worker;

@@ -188,7 +188,7 @@ fn default_port(environment: Environment, host: &str, tls: Tls, catcher_port: u1
 }
 
 /// What may follow EHLO: a name, or an address in brackets.
-fn parse_hello_name(text: &str) -> Option<String> {
+pub(super) fn parse_hello_name(text: &str) -> Option<String> {
     let host = parse_host(text)?;
     let literal = text.starts_with('[');
     (literal || host.parse::<std::net::IpAddr>().is_err()).then(|| text.to_owned())

@@ -1,10 +1,12 @@
 //! One file per way out; every answer becomes one [`Outcome`].
 
+mod open;
 mod outcome;
 pub mod smtp;
 
 use std::future::Future;
 
+pub use open::OpenError;
 pub use outcome::{Outcome, Report, Stage};
 
 /// One mail for one recipient, ready for the wire.
