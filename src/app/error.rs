@@ -33,6 +33,14 @@ pub enum AppError {
     /// A way out cannot be used at all.
     #[error(transparent)]
     Transport(#[from] OpenError),
+    /// The settings name no such way out.
+    #[error("no transport is called {name:?}; there are: {known}")]
+    NoSuchTransport {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// Counting cannot start.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),

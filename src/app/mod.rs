@@ -7,6 +7,7 @@ mod doors;
 mod error;
 mod serve;
 mod signals;
+mod transports;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use check::check;
 pub use dev::dev;
 pub use error::AppError;
 pub use serve::{Parts, serve};
+pub use transports::{ByHand, transports};
 
 /// How long a request waits for a connection before it is told to come back.
 const ACQUIRE: Duration = Duration::from_secs(2);

@@ -36,6 +36,7 @@ fn every_secret_can_be_a_file() {
     let expected = [
         "SMTP_USERNAME",
         "SMTP_PASSWORD",
+        "MAIL_TRANSPORTS",
         "EMAIL_HOST_USER",
         "EMAIL_HOST_PASSWORD",
         "DATABASE_URL",
