@@ -169,7 +169,6 @@ impl Worker {
     }
 
     /// For each delivery its e-mail, the ways that it may take, and a seat.
-    #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
     async fn prepare(
         &self,
         claimed: &[ClaimedDelivery],
