@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use facteur::delivery::{Route, Shutdown, Worker};
 use facteur::outbox::{Action, ClaimedDelivery, Final, Pruned, SessionId, Settlement};
 use facteur::settings::{Keep, Settings, Variables};
-use facteur::transport::{Transport, smtp::SmtpTransport};
 use facteur::{Attachment, EmailId, Outbox, OutboxError};
 use sqlx::{Connection, PgPool};
 use support::outbox::{KEEP, LEASE, TestOutbox, email_to, pace};

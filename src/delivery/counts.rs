@@ -39,9 +39,9 @@ pub(super) fn written(outcomes: usize) {
     gauge!(UNWRITTEN).decrement(outcomes as f64);
 }
 
-/// A mail left by another way than the one it prefers.
-pub(super) fn fallback(transport: &str) {
-    counter!(FALLBACK, "transport" => transport.to_owned()).increment(1);
+/// A mail left by this way, which is another than the one it prefers or not: seen as 0 before the first time.
+pub(super) fn left_by(transport: &str, fallback: bool) {
+    counter!(FALLBACK, "transport" => transport.to_owned()).increment(u64::from(fallback));
 }
 
 /// Whether a way's breaker is open, or half open.

@@ -152,9 +152,7 @@ impl Route {
     /// A mail left by a way: says so the moment mail begins to leave by another than the preferred one, and when that is over.
     pub(super) fn left_by(&self, preferred: usize, taken: usize) {
         let fallback = preferred != taken;
-        if fallback {
-            counts::fallback(&self.lanes[taken].name);
-        }
+        counts::left_by(&self.lanes[taken].name, fallback);
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         if avoided[preferred] == fallback {
             return;
