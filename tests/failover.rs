@@ -398,6 +398,30 @@ async fn two_workers_keep_a_rate_together() {
 }
 
 #[tokio::test]
+async fn what_a_rate_keeps_back_comes_back_each_at_a_time_of_its_own() {
+    let t = TestOutbox::new().await;
+    let (a, b) =
+        (SmtpServer::start(Script::new()).await.unwrap(), SmtpServer::start(Script::new()).await.unwrap());
+    for i in 0..32 {
+        t.enqueue(facteur::Email::builder("me@one.test", format!("m{i}@x.test"), "Hello", "Good day.")).await;
+    }
+    let (limited, transport) = way("a", a.relay());
+    let rate = Some(Pace { mails: 60, per: Duration::from_secs(60) });
+    let (other, to_b) = way("b", b.relay());
+    // B has room, and may not carry them: they are claimed all the same.
+    let other = Way { domains: vec!["two.test".into()], ..other };
+    let worker = worker(&t, vec![(Way { rate, ..limited }, transport), (other, to_b)]);
+    worker.tick().await.unwrap();
+    worker.tick().await.unwrap();
+    assert_eq!(a.accepted().len(), 1);
+    let spread = t
+        .number("SELECT extract(epoch FROM max(run_at) - min(run_at))::bigint FROM facteur.deliveries")
+        .await;
+    assert!((28..=31).contains(&spread), "31 mails, one a second: {spread} s");
+    assert_eq!(t.number("SELECT max(attempt)::bigint FROM facteur.deliveries").await, 0);
+}
+
+#[tokio::test]
 async fn a_mail_that_was_never_begun_gives_its_quota_back() {
     let t = TestOutbox::new().await;
     let a = SmtpServer::start(Script::new()).await.unwrap();

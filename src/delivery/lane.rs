@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::blame::{self, Blame};
 use super::breaker::{self, Evidence};
 use super::counts;
-use crate::outbox::{BreakerState, Limits, Outbox, OutboxError, Probe, ProbeEnd, TransportState};
+use crate::outbox::{BreakerState, Granted, Limits, Outbox, OutboxError, Probe, ProbeEnd, TransportState};
 use crate::settings::{Pace, Way};
 use crate::transport::{Outcome, Transport};
 
@@ -18,6 +18,8 @@ use crate::transport::{Outcome, Transport};
 const STATE_LIVES: Duration = Duration::from_secs(1);
 /// How long the pace stays halved after the way asked for less.
 const SLOW_FOR: Duration = Duration::from_secs(60);
+/// How long mail waits for a probe of somebody else's.
+const PROBE_ENDS_IN: Duration = Duration::from_secs(2);
 const SUCCESS_EVERY: Duration = Duration::from_secs(30);
 
 /// One way out.
@@ -36,6 +38,7 @@ pub(super) struct Lane {
     eager: AtomicBool,
 }
 
+/// What was last read or heard of the row.
 #[derive(Debug, Default)]
 struct Known {
     state: TransportState,
@@ -43,6 +46,8 @@ struct Known {
     /// It was asked and had nothing: it is not asked again before.
     denied_until: Option<Instant>,
     success_noted: Option<Instant>,
+    /// Until when the rate is promised to mail that was told to come back.
+    promised_until: Option<Instant>,
     /// Whether the log said last that it is open.
     shown_open: bool,
 }
@@ -158,14 +163,22 @@ impl Lane {
         let room = self.room(Instant::now());
         let closed = self.known().state.state == BreakerState::Closed;
         match room {
-            Room::After(wait) => return Ok((0, None, wait)),
+            Room::After(wait) => return Ok((0, None, self.patience(wait))),
             Room::For(_) if closed && !self.is_limited() => return Ok((wanted, None, None)),
             Room::For(_) => {}
         }
         let eager = self.eager.swap(false, Ordering::Relaxed);
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         let granted = outbox.reserve(&self.name, &self.limits, wanted, eager).await?;
-        let mut known = self.known();
+        {
+            let mut known = self.known();
+            self.heed(&mut known, &granted);
+        }
+        Ok((granted.now as usize, granted.probe, self.patience(granted.wait)))
+    }
+
+    /// What a reservation tells of the row.
+    fn heed(&self, known: &mut Known, granted: &Granted) {
         if granted.state != known.state.state || granted.probe.is_some() {
             // Another state than was read: its version is to be read too.
             known.read_at = None;
@@ -176,7 +189,23 @@ impl Lane {
             let short = granted.wait.unwrap_or(STATE_LIVES).min(STATE_LIVES);
             known.denied_until = Some(Instant::now() + short);
         }
-        Ok((granted.now as usize, granted.probe, granted.wait))
+    }
+
+    /// While somebody else's probe is under way, its end is near, though its last moment is not.
+    fn patience(&self, wait: Option<Duration>) -> Option<Duration> {
+        let probing = self.known().state.state == BreakerState::HalfOpen;
+        if probing { Some(wait.unwrap_or(PROBE_ENDS_IN).min(PROBE_ENDS_IN)) } else { wait }
+    }
+
+    /// When a mail that this way has no room for should come back: each at a time of its own, or all of a long queue
+    /// would be claimed again and again for the one place that each moment brings.
+    pub(super) fn promise(&self, wait: Option<Duration>) -> Option<Duration> {
+        let (Some(every), Some(wait)) = (self.limits.every, wait) else { return wait };
+        let now = Instant::now();
+        let mut known = self.known();
+        let at = known.promised_until.map_or(now + wait, |until| until.max(now + wait));
+        known.promised_until = Some(at + every);
+        Some(at - now)
     }
 
     pub(super) fn seat(&self, lane: usize, probe: Option<Probe>) -> Seat {

@@ -109,7 +109,7 @@ impl Route {
         orders: &[Vec<usize>],
     ) -> Result<Vec<Pass>, OutboxError> {
         let mut passes: Vec<Option<Pass>> = orders.iter().map(|_| None).collect();
-        let mut waits: Vec<Vec<Option<Duration>>> = vec![Vec::new(); orders.len()];
+        let mut waits: Vec<Vec<(usize, Option<Duration>)>> = vec![Vec::new(); orders.len()];
         for place in 0..self.lanes.len() {
             for (index, lane) in self.lanes.iter().enumerate() {
                 let here = |at: &usize| passes[*at].is_none() && orders[*at].get(place) == Some(&index);
@@ -122,14 +122,15 @@ impl Route {
                     if n < free {
                         passes[at] = Some(Pass::Go(lane.seat(index, probe)));
                     } else {
-                        waits[at].push(wait);
+                        waits[at].push((index, wait));
                     }
                 }
             }
         }
-        let unseated = |waits: Vec<Option<Duration>>| match waits.len() {
-            0 => Pass::Nowhere,
-            _ => Pass::Wait(waits.into_iter().flatten().min()),
+        let unseated = |waits: Vec<(usize, Option<Duration>)>| {
+            // By the way that has room first.
+            let soonest = waits.iter().min_by_key(|(_, wait)| wait.unwrap_or(Duration::MAX));
+            soonest.map_or(Pass::Nowhere, |(lane, wait)| Pass::Wait(self.lanes[*lane].promise(*wait)))
         };
         Ok(passes
             .into_iter()
