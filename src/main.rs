@@ -1,13 +1,14 @@
 //! The command line: parse, read the settings, run.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use facteur::app::{self, AppError, Parts};
+use facteur::app::{self, AppError, ByHand, Parts};
 use facteur::http::{self, Role};
 #[cfg(feature = "local")]
 use facteur::settings::DevSettings;
-use facteur::settings::{Database, Faults, JwtKey, Log, Settings, Variables};
+use facteur::settings::{self, Database, Faults, JwtKey, Log, Settings, Variables};
 use facteur::telemetry;
 
 /// Facteur, the postman: a mail backend with a durable outbox.
@@ -47,8 +48,35 @@ enum Command {
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
         hours: u32,
     },
-    /// Says whether settings, database and relay work; sends nothing
+    /// Says whether settings, database and each transport work; sends nothing
     Check,
+    /// Shows the transports: which is open, since when and why, and what is left of each quota
+    Transports {
+        #[command(subcommand)]
+        what: Option<Hand>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Hand {
+    /// Sends nothing by this transport, for so long or until it is reset
+    Trip {
+        /// As `facteur transports` shows it
+        name: String,
+        /// Such as 30m, 1h or 2d; until it is reset when unset
+        #[arg(long = "for", value_name = "DURATION", value_parser = length)]
+        length: Option<Duration>,
+    },
+    /// Sends by this transport again, at once
+    Reset {
+        /// As `facteur transports` shows it
+        name: String,
+    },
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    let length = settings::parse_duration(text).filter(|length| !length.is_zero());
+    length.ok_or_else(|| "not a duration such as 30m, 1h or 2d".to_owned())
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -85,7 +113,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("facteur: {}", with_causes(&failure));
-            let usage = matches!(failure, Failure::Settings(_) | Failure::Log(_) | Failure::Token(_));
+            let usage = matches!(
+                failure,
+                Failure::Settings(_)
+                    | Failure::Log(_)
+                    | Failure::Token(_)
+                    | Failure::App(AppError::NoSuchTransport { .. })
+            );
             ExitCode::from(if usage { SETTINGS } else { FAILURE })
         }
     }
@@ -131,6 +165,15 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Check => {
             let settings = Settings::from_variables(&variables)?;
             start(&variables, app::check(&settings, &mut std::io::stdout()))
+        }
+        Command::Transports { what } => {
+            let settings = Settings::from_variables(&variables)?;
+            let what = match what {
+                None => ByHand::Show,
+                Some(Hand::Trip { name, length }) => ByHand::Trip(name, *length),
+                Some(Hand::Reset { name }) => ByHand::Reset(name),
+            };
+            start(&variables, app::transports(&settings, what, &mut std::io::stdout()))
         }
     }
 }

@@ -7,10 +7,9 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use facteur::delivery::{Shutdown, Worker};
+use facteur::delivery::{Route, Shutdown, Worker};
 use facteur::outbox::{Action, ClaimedDelivery, Final, Pruned, SessionId, Settlement};
 use facteur::settings::{Keep, Settings, Variables};
-use facteur::transport::{Transport, smtp::SmtpTransport};
 use facteur::{Attachment, EmailId, Outbox, OutboxError};
 use sqlx::{Connection, PgPool};
 use support::outbox::{KEEP, LEASE, TestOutbox, email_to, pace};
@@ -306,8 +305,8 @@ async fn a_worker_that_runs_prunes() {
         ("EMAIL_FROM", "a@local.test"),
     ]);
     let settings = Settings::from_variables(&variables).unwrap();
-    let transport = Transport::Smtp(SmtpTransport::new(settings.profile.relay()).unwrap());
-    let worker = Arc::new(Worker::new(t.outbox.clone(), transport, pace(), "test"));
+    let route = Route::open(settings.profile.ways()).unwrap();
+    let worker = Arc::new(Worker::new(t.outbox.clone(), route, pace(), "test"));
     let shutdown = Shutdown::default();
     let running = tokio::spawn(worker.run(shutdown.clone()));
     until(&t.pool, "SELECT to_regclass('facteur.upkeep') IS NOT NULL AND EXISTS (SELECT FROM facteur.upkeep WHERE task = 'prune')

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use facteur::settings::{Relay, Settings, Tls, Variables};
+use facteur::settings::{Kind, Relay, Settings, Tls, Variables};
 use facteur::testing::{Script, SmtpServer, TestAuthority};
 use facteur::transport::smtp::SmtpTransport;
 use facteur::transport::{Outcome, Parcel};
@@ -150,7 +150,11 @@ impl Postfix {
             ("JWT_SECRET", "kW3vXo0n1yqfT8sB5hUe2RmZ7dLcA9pJ4gQiYxN6wFt"),
         ];
         let variables: Variables = all.iter().chain(changes).copied().collect();
-        Settings::from_variables(&variables).unwrap().profile.relay().clone()
+        let settings = Settings::from_variables(&variables).unwrap();
+        match &settings.profile.ways()[0].kind {
+            Kind::Smtp(relay) => relay.clone(),
+            Kind::Api(api) => panic!("{api:?}"),
+        }
     }
 
     fn path(&self, name: &str) -> String {

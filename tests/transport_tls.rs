@@ -6,7 +6,7 @@ mod transport;
 
 use std::time::Duration;
 
-use facteur::settings::{Relay, Settings, Tls, Variables};
+use facteur::settings::{Kind, Relay, Settings, Tls, Variables};
 use facteur::testing::{Fault, Identity, Script, SmtpServer, Stage, TestAuthority};
 use facteur::transport::smtp::SmtpTransport;
 use facteur::transport::{Outcome, Report};
@@ -207,7 +207,11 @@ fn relay_of(server: &SmtpServer, files: &[(&str, &str)]) -> Relay {
         ("JWT_SECRET", "kW3vXo0n1yqfT8sB5hUe2RmZ7dLcA9pJ4gQiYxN6wFt"),
     ];
     let variables: Variables = all.iter().chain(files).copied().collect();
-    Settings::from_variables(&variables).unwrap().profile.relay().clone()
+    let settings = Settings::from_variables(&variables).unwrap();
+    match &settings.profile.ways()[0].kind {
+        Kind::Smtp(relay) => relay.clone(),
+        Kind::Api(api) => panic!("{api:?}"),
+    }
 }
 
 #[tokio::test]

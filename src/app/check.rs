@@ -6,12 +6,12 @@ use tokio::time::timeout;
 
 use super::{AppError, pool};
 use crate::outbox::Outbox;
-use crate::settings::Settings;
-use crate::transport::{Transport, smtp::SmtpTransport};
+use crate::settings::{Kind, Settings, Way};
+use crate::transport::Transport;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Says of settings, database and relay whether they work; sends nothing.
+/// Says of settings, database and each transport whether they work; sends nothing.
 ///
 /// # Errors
 /// One of them does not; which and why is on `out`.
@@ -27,10 +27,12 @@ pub async fn check(settings: &Settings, out: &mut impl Write) -> Result<(), AppE
         Ok(text) => say(true, "database", &text),
         Err(text) => say(false, "database", &text),
     };
-    good &= match relay(settings).await {
-        Ok(text) => say(true, "relay", &text),
-        Err(text) => say(false, "relay", &text),
-    };
+    for way in settings.profile.ways() {
+        good &= match transport(way).await {
+            Ok(text) => say(true, "transport", &text),
+            Err(text) => say(false, "transport", &text),
+        };
+    }
     if good { Ok(()) } else { Err(AppError::Check) }
 }
 
@@ -64,23 +66,17 @@ async fn database(settings: &Settings) -> Result<String, String> {
     }
 }
 
-async fn relay(settings: &Settings) -> Result<String, String> {
-    let relay = settings.profile.relay();
-    let transport = SmtpTransport::new(relay).map_err(|e| e.to_string())?;
-    let transport = Transport::Smtp(transport);
-    match transport.check().await {
-        Ok(()) => {
+async fn transport(way: &Way) -> Result<String, String> {
+    let transport = Transport::open(way).map_err(|e| e.to_string())?;
+    match (transport.check().await, &way.kind) {
+        (Ok(()), Kind::Smtp(relay)) => {
             let login = if relay.has_login() { "logged in" } else { "reached, no login set" };
-            Ok(format!("{}: {login}, TLS: {:?}", transport.name(), relay.tls))
+            Ok(format!("{}: {login}, TLS: {:?}", way.name, relay.tls))
         }
-        Err(report) => {
+        (Ok(()), Kind::Api(_)) => Ok(format!("{}: the key is good", way.name)),
+        (Err(report), _) => {
             let code = report.code.map(|code| format!("{code} ")).unwrap_or_default();
-            Err(format!(
-                "{}: {} failed: {code}{}",
-                transport.name(),
-                report.stage,
-                report.text.escape_debug()
-            ))
+            Err(format!("{}: {} failed: {code}{}", way.name, report.stage, report.text.escape_debug()))
         }
     }
 }

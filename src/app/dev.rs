@@ -15,7 +15,7 @@ use crate::delivery::Shutdown;
 use crate::http::base_url;
 use crate::inbox::{Inbox, InboxSettings};
 use crate::local_postgres::{LocalPostgres, Terminal};
-use crate::settings::{Database, DevSettings, Profile, Relay, SecretString, Settings};
+use crate::settings::{Database, DevSettings, Profile, Relay, SecretString, Settings, Way};
 
 /// Ctrl-C ends everything within five seconds, Postgres too: mail has two of them.
 const GRACE: Duration = Duration::from_secs(2);
@@ -67,8 +67,12 @@ async fn database(settings: &DevSettings) -> Result<(Option<LocalPostgres>, Secr
 fn settings_for_serving(settings: DevSettings, mail: &Mail, url: SecretString) -> Settings {
     let mut worker = settings.worker;
     worker.grace = worker.grace.min(GRACE);
+    let ways = match settings.transports {
+        ways if ways.is_empty() => vec![Way::of_relay(mail.relay(settings.relay))],
+        ways => ways,
+    };
     Settings {
-        profile: Profile::Development { relay: mail.relay(settings.relay) },
+        profile: Profile::Development { ways },
         http: settings.http,
         database: Database { url, access: settings.database },
         sender: settings.sender,
@@ -88,6 +92,10 @@ enum Mail {
 
 impl Mail {
     async fn find_or_open(settings: &DevSettings, api: SocketAddr) -> Result<Self, AppError> {
+        if !settings.transports.is_empty() {
+            let names = settings.transports.iter().map(|way| way.name.as_str());
+            return Ok(Self::Relay(names.collect::<Vec<_>>().join(", ")));
+        }
         let place = format!("{}:{}", settings.relay.host, settings.relay.port);
         if !settings.relay.is_loopback() {
             return Ok(Self::Relay(place));

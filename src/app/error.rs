@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use crate::outbox::OutboxError;
 use crate::telemetry::TelemetryError;
-use crate::transport::smtp::TlsError;
+use crate::transport::OpenError;
 
 /// Why Facteur does not run. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +30,17 @@ pub enum AppError {
     /// The database is away, or refuses.
     #[error("{0}\nIs Postgres running, and is DATABASE_URL right? `facteur check` tells more.")]
     Outbox(#[from] OutboxError),
-    /// TLS cannot be set up.
+    /// A way out cannot be used at all.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Transport(#[from] OpenError),
+    /// The settings name no such way out.
+    #[error("no transport is called {name:?}; there are: {known}")]
+    NoSuchTransport {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// Counting cannot start.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),

@@ -7,6 +7,7 @@ mod doors;
 mod error;
 mod serve;
 mod signals;
+mod transports;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +15,16 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 
-use crate::delivery::Worker;
+use crate::delivery::{Route, Worker};
 use crate::outbox::{self, Outbox};
 use crate::settings::{self, ExposeSecret, Pooler, SecretString, Settings};
-use crate::transport::{Transport, smtp::SmtpTransport};
 
 pub use check::check;
 #[cfg(feature = "local")]
 pub use dev::dev;
 pub use error::AppError;
 pub use serve::{Parts, serve};
+pub use transports::{ByHand, transports};
 
 /// How long a request waits for a connection before it is told to come back.
 const ACQUIRE: Duration = Duration::from_secs(2);
@@ -102,8 +103,8 @@ fn options(url: &SecretString, variable: &'static str) -> Result<PgConnectOption
 
 /// The worker, over a pool of its own.
 fn worker(settings: &Settings, outbox: &Outbox) -> Result<Arc<Worker>, AppError> {
-    let transport = Transport::Smtp(SmtpTransport::new(settings.profile.relay())?);
+    let route = Route::open(settings.profile.ways())?;
     let own = pool(&settings.database, settings.database.access.worker_connections)?;
     let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Arc::new(Worker::new(outbox.with_pool(own), transport, settings.worker.clone(), host)))
+    Ok(Arc::new(Worker::new(outbox.with_pool(own), route, settings.worker.clone(), host)))
 }

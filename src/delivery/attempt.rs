@@ -2,16 +2,25 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::counts;
 use super::gate::LeaseGate;
+use super::lane::Seat;
+use super::route::Pass;
 use super::verdict::{too_late, verdict};
-use super::worker::Worker;
+use super::worker::{Work, Worker};
+use super::{blame, counts};
 use crate::crash::{self, Point};
 use crate::email::StoredEmail;
-use crate::outbox::{Action, ClaimedDelivery, Settlement, Why};
-use crate::transport::{Outcome, Parcel, Report, Stage};
+use crate::outbox::{Action, ClaimedDelivery, Hop, Settlement, Why};
+use crate::transport::{Outcome, Parcel, Report, Stage, Transport};
+
+/// How long writing down a hop may keep the mail.
+const NOTE_WITHIN: Duration = Duration::from_secs(1);
+/// Mail that waits for a way out looks again after so long, though the quota may be for a day: a person may have
+/// given it more.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// One attempt, over, with what its log line says.
 #[derive(Debug)]
@@ -33,47 +42,103 @@ pub(super) struct Stops {
 
 impl Worker {
     /// Start, perform, decide: one claimed delivery becomes one settlement, whatever happens.
-    pub(super) async fn attempt(
-        &self,
-        delivery: ClaimedDelivery,
-        email: Option<&StoredEmail>,
-        stops: &Stops,
-    ) -> Ended {
+    pub(super) async fn attempt(&self, work: Work, stops: &Stops) -> Ended {
         let begun = Instant::now();
+        let Work { delivery, email, order, pass } = work;
         let _renewed = self.in_flight.enter(&delivery);
+        let mut seat = match pass {
+            Pass::Go(seat) => seat,
+            Pass::Wait(wait) => return Ended::waits(&delivery, wait),
+            Pass::Nowhere => return self.goes_nowhere(&delivery),
+        };
         if let Some(action) = too_late(&delivery) {
-            return self.ended(&delivery, begun, action, None);
+            self.route.lanes[seat.lane].give_back(&self.outbox, seat).await;
+            return Ended::untried(&delivery, action);
         }
         let _counted = counts::InFlight::begin();
+        let mut left: Vec<usize> = order.clone();
+        loop {
+            left.retain(|lane| *lane != seat.lane);
+            let outcome = self.try_lane(&delivery, email.as_deref(), seat, stops).await;
+            let mut action = verdict(&outcome, &delivery, self.policy);
+            if blame::goes_on(&outcome) && !stops.hurry.is_cancelled() {
+                match self.route.seat_one(&self.outbox, &left).await {
+                    Pass::Go(next) => {
+                        self.hop(&delivery, &outcome, seat, next).await;
+                        seat = next;
+                        continue;
+                    }
+                    Pass::Wait(Some(wait)) => action = sooner(action, wait),
+                    Pass::Wait(None) | Pass::Nowhere => {}
+                }
+            }
+            if let (Outcome::Sent(_), Some(preferred)) = (&outcome, order.first()) {
+                self.route.left_by(*preferred, seat.lane);
+            }
+            return self.ended(&delivery, begun, action, seat, outcome.report());
+        }
+    }
+
+    /// One mail by one way, and what that tells of the way.
+    async fn try_lane(
+        &self,
+        delivery: &ClaimedDelivery,
+        email: Option<&StoredEmail>,
+        seat: Seat,
+        stops: &Stops,
+    ) -> Outcome {
+        let lane = &self.route.lanes[seat.lane];
+        let begun = Instant::now();
+        let _turn = lane.slow_turn().await;
         // lettre panics on some inputs; one such mail must not take its neighbours along.
-        let outcome = AssertUnwindSafe(self.perform(&delivery, email, stops)).catch_unwind().await;
+        let performing = self.perform(delivery, email, &lane.transport, stops);
+        let outcome = AssertUnwindSafe(performing).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|_| {
             tracing::error!(email = %delivery.id, "an attempt panicked");
             Outcome::Retry(Report::new(Stage::Render, "the attempt panicked"), None)
         });
-        counts::attempt(&self.transport, &outcome, begun.elapsed());
-        if let Some(pause) = self.cool_off.note(&outcome, Instant::now()) {
-            let stage = outcome.report().map(|r| r.stage.as_str());
-            let code = outcome.report().and_then(|r| r.code);
-            tracing::error!(
-                transport = self.transport.name(),
-                stage,
-                code,
-                pause_s = pause.as_secs(),
-                "the way out cannot be used; mail waits, `facteur check` tells why"
-            );
-        }
         if matches!(outcome, Outcome::Sent(_)) {
             crash::reach(Point::AfterReply, &delivery.recipient);
         }
-        let action = verdict(&outcome, &delivery, self.policy);
-        self.ended(&delivery, begun, action, outcome.report())
+        counts::attempt(&lane.name, &outcome, begun.elapsed());
+        let never_begun = outcome.report().is_none_or(|report| report.stage == Stage::Render);
+        if never_begun {
+            lane.give_back(&self.outbox, seat).await;
+        } else {
+            lane.note(&self.outbox, &outcome, seat).await;
+        }
+        outcome
+    }
+
+    /// Says that the mail goes on to the next way, within the same attempt.
+    async fn hop(&self, delivery: &ClaimedDelivery, outcome: &Outcome, from: Seat, to: Seat) {
+        let Some(report) = outcome.report() else { return };
+        let (from, to) = (&self.route.lanes[from.lane].name, &self.route.lanes[to.lane].name);
+        tracing::warn!(
+            email = %delivery.id.email,
+            delivery = delivery.id.position,
+            attempt = delivery.attempt,
+            transport = from,
+            next = to,
+            stage = report.stage.as_str(),
+            code = report.code,
+            "failover"
+        );
+        let hop =
+            Hop { transport: from, stage: report.stage.as_str(), code: report.code, detail: &report.text };
+        // The mail waits for this, but not for a database that does not answer.
+        match timeout(NOTE_WITHIN, self.outbox.note_hop(delivery, hop)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a failover could not be written down"),
+            Err(_) => tracing::warn!("a failover could not be written down in time"),
+        }
     }
 
     async fn perform(
         &self,
         delivery: &ClaimedDelivery,
         email: Option<&StoredEmail>,
+        transport: &Transport,
         stops: &Stops,
     ) -> Outcome {
         let unrenderable = |why: String| Outcome::Reject(Report::new(Stage::Render, why));
@@ -88,7 +153,7 @@ impl Worker {
         let gate = LeaseGate { outbox: &self.outbox, delivery, pulse: &self.pulse, hurry: &stops.hurry };
         tokio::select! {
             biased;
-            outcome = self.transport.send(parcel, &gate) => outcome,
+            outcome = transport.send(parcel, &gate) => outcome,
             () = stops.abandon.cancelled() => {
                 Outcome::Unknown(Report::new(Stage::EndOfData, "stopped while the reply was awaited"))
             }
@@ -100,17 +165,41 @@ impl Worker {
         delivery: &ClaimedDelivery,
         begun: Instant,
         action: Action,
+        seat: Seat,
         report: Option<&Report>,
     ) -> Ended {
         let mut ended = Ended::untried(delivery, action);
         ended.took = begun.elapsed();
         if let Some(report) = report {
-            ended.settlement.transport = Some(self.transport.name().to_owned());
+            ended.settlement.transport = Some(self.route.lanes[seat.lane].name.clone());
             ended.settlement.stage = Some(report.stage.as_str());
             ended.settlement.code = report.code;
             ended.settlement.detail = Some(report.text.clone());
         }
         ended
+    }
+
+    /// No way out may carry mail from its sender: a fault of the settings, and not of the mail.
+    fn goes_nowhere(&self, delivery: &ClaimedDelivery) -> Ended {
+        if let Some(action) = too_late(delivery) {
+            return Ended::untried(delivery, action);
+        }
+        let text = "no transport may carry mail from this sender's domain";
+        tracing::error!(email = %delivery.id.email, "{text}; see domains= in MAIL_TRANSPORTS");
+        let after = self.policy.after_unusable(delivery.id, delivery.attempt, false);
+        let mut ended = Ended::untried(delivery, Action::Requeue { after, why: Why::Interrupted });
+        ended.settlement.detail = Some(text.to_owned());
+        ended
+    }
+}
+
+/// Another way has room before this one would be tried again: until then nothing counts.
+fn sooner(action: Action, wait: Duration) -> Action {
+    match action {
+        Action::Requeue { after, .. } if wait < after => {
+            Action::Requeue { after: wait, why: Why::Interrupted }
+        }
+        action => action,
     }
 }
 
@@ -131,6 +220,17 @@ impl Ended {
             domain: domain(delivery),
             took: Duration::ZERO,
         }
+    }
+
+    /// Every way out is closed, or has had enough for now.
+    fn waits(delivery: &ClaimedDelivery, wait: Option<Duration>) -> Self {
+        if let Some(action) = too_late(delivery) {
+            return Self::untried(delivery, action);
+        }
+        let after = wait.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        let mut ended = Self::untried(delivery, Action::Requeue { after, why: Why::Interrupted });
+        ended.settlement.detail = Some("no way out is free".to_owned());
+        ended
     }
 
     /// Claimed, and could not be read: nothing was tried.

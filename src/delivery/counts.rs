@@ -7,9 +7,10 @@ use metrics::{Gauge, counter, gauge, histogram};
 use super::attempt::Ended;
 use crate::outbox::{Action, Final, Reaped, Why};
 use crate::telemetry::families::{
-    ATTEMPTS, DUPLICATES_POSSIBLE, IN_FLIGHT, LEASE_LOST, REAPED, SEND_SECONDS, SETTLED, UNWRITTEN,
+    ATTEMPTS, DUPLICATES_POSSIBLE, FALLBACK, IN_FLIGHT, LEASE_LOST, REAPED, SEND_SECONDS, SETTLED,
+    TRANSPORT_OPEN, UNWRITTEN,
 };
-use crate::transport::{Outcome, Transport};
+use crate::transport::Outcome;
 
 /// Counts a delivery as in flight for as long as it lives.
 pub(super) struct InFlight(Gauge);
@@ -38,9 +39,19 @@ pub(super) fn written(outcomes: usize) {
     gauge!(UNWRITTEN).decrement(outcomes as f64);
 }
 
-/// An attempt ended.
-pub(super) fn attempt(transport: &Transport, outcome: &Outcome, took: Duration) {
-    let name = transport.name().to_owned();
+/// A mail left by this way, which is another than the one it prefers or not: seen as 0 before the first time.
+pub(super) fn left_by(transport: &str, fallback: bool) {
+    counter!(FALLBACK, "transport" => transport.to_owned()).increment(u64::from(fallback));
+}
+
+/// Whether a way's breaker is open, or half open.
+pub(super) fn open(transport: &str, open: bool) {
+    gauge!(TRANSPORT_OPEN, "transport" => transport.to_owned()).set(if open { 1.0 } else { 0.0 });
+}
+
+/// An attempt ended, or went on to the next way.
+pub(super) fn attempt(transport: &str, outcome: &Outcome, took: Duration) {
+    let name = transport.to_owned();
     histogram!(SEND_SECONDS, "transport" => name.clone()).record(took);
     let code = family(outcome.report().and_then(|report| report.code));
     counter!(ATTEMPTS, "transport" => name, "class" => class(outcome), "code" => code).increment(1);

@@ -3,18 +3,23 @@
 //! Decided purely, then acted on: [`RetryPolicy`] and the verdict have no I/O; the worker has no rules.
 
 mod attempt;
-mod cool_off;
+mod blame;
+mod breaker;
 mod counts;
 mod gate;
 mod held;
 mod in_flight;
+mod lane;
+mod order;
 mod pulse;
 mod retry_policy;
+mod route;
 mod run;
 mod settler;
 mod verdict;
 mod worker;
 
 pub use retry_policy::RetryPolicy;
+pub use route::Route;
 pub use run::Shutdown;
 pub use worker::{Tick, Worker};

@@ -11,8 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::attempt::{Ended, Stops};
 use super::counts;
-use super::worker::Worker;
-use crate::outbox::{ClaimedDelivery, Payloads};
+use super::worker::{Batch, Work, Worker};
 
 /// How long a claim waits for more than half of the slots to be free, so that claims come in batches.
 const GATHER: Duration = Duration::from_millis(5);
@@ -25,6 +24,9 @@ const HURRY_BEFORE_END: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Most are wiped as they end; this is for those that were withdrawn, or lost with their worker.
 const WIPE_EVERY: Duration = Duration::from_secs(60);
+/// How often the ways out are looked at again while none has room, at most and at least.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
 const REAP_EVERY: Duration = Duration::from_secs(5);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
 /// How often this process asks whether it is its turn to prune: once an hour it is somebody's.
@@ -79,23 +81,28 @@ impl Worker {
         let slots = Arc::new(Semaphore::new(self.settings.concurrency));
         while shutdown.begin.run_until_cancelled(self.ready(&slots)).await.is_some() {
             let free = slots.available_permits();
-            let taken = match self.claim(free).await {
-                Ok((claimed, payloads)) => self.start(claimed, &payloads, &slots, stops, in_flight, ended),
+            let batch = match self.claim(free).await {
+                Ok(batch) => batch,
                 Err(error) => {
                     tracing::warn!(%error, "nothing could be claimed; trying again");
-                    0
+                    Batch { is_all: true, ..Batch::default() }
                 }
             };
-            // Fewer than asked for: the queue is empty until the bell rings or time passes.
-            if taken < free {
+            self.start(batch.work, &slots, stops, in_flight, ended);
+            if let Some(wait) = batch.blocked {
+                // No way out has room: new mail changes nothing about that, and the bell is not listened to.
+                let pause = wait.unwrap_or(LOOK_AGAIN).clamp(SHORTEST_LOOK, LOOK_AGAIN);
+                shutdown.begin.run_until_cancelled(tokio::time::sleep(pause)).await;
+            } else if batch.is_all {
+                // The queue is empty until the bell rings or time passes.
                 let pause = timeout(self.settings.poll, self.outbox.woken());
                 shutdown.begin.run_until_cancelled(pause).await;
             }
         }
     }
 
-    /// Resolves when something may be claimed: slots are free, the session is certainly alive,
-    /// outcomes reach the database, and the way out is not being left alone.
+    /// Resolves when something may be claimed: slots are free, the session is certainly alive, and
+    /// outcomes reach the database.
     async fn ready(&self, slots: &Semaphore) {
         loop {
             // The semaphore is never closed, and a permit that is dropped at once is free again.
@@ -103,9 +110,7 @@ impl Worker {
             let half = u32::try_from(self.settings.concurrency.div_ceil(2)).unwrap_or(u32::MAX);
             drop(timeout(GATHER, slots.acquire_many(half)).await);
             let now = Instant::now();
-            if let Some(left) = self.cool_off.left(now) {
-                tokio::time::sleep(left).await;
-            } else if !self.pulse.is_fresh(now) || self.unwritten.load(Ordering::Relaxed) > MAX_UNWRITTEN {
+            if !self.pulse.is_fresh(now) || self.unwritten.load(Ordering::Relaxed) > MAX_UNWRITTEN {
                 tokio::time::sleep(self.settings.poll.min(Duration::from_millis(100))).await;
             } else {
                 return;
@@ -113,32 +118,28 @@ impl Worker {
         }
     }
 
-    /// Starts an attempt for each claimed delivery; how many.
+    /// Starts an attempt for each claimed delivery.
     fn start(
         self: &Arc<Self>,
-        claimed: Vec<ClaimedDelivery>,
-        payloads: &Payloads,
+        batch: Vec<Work>,
         slots: &Arc<Semaphore>,
         stops: &Stops,
         in_flight: &TaskTracker,
         ended: &mpsc::UnboundedSender<Ended>,
-    ) -> usize {
-        let taken = claimed.len();
-        for delivery in claimed {
-            let email = payloads.get(&delivery.id.email).cloned();
+    ) {
+        for work in batch {
             let (worker, stops, ended) = (Arc::clone(self), stops.clone(), ended.clone());
             // Taken here and not in the task: the next claim must see it gone.
             let slot = Arc::clone(slots).try_acquire_owned();
             in_flight.spawn(async move {
                 let _slot = slot;
-                let outcome = worker.attempt(delivery, email.as_deref(), &stops).await;
+                let outcome = worker.attempt(work, &stops).await;
                 worker.unwritten.fetch_add(1, Ordering::Relaxed);
                 counts::unwritten();
                 // The settler outlives every sender.
                 let _ = ended.send(outcome);
             });
         }
-        taken
     }
 
     /// Lets mail in flight end; near the end of the grace period gives up what has not come to its
@@ -221,7 +222,7 @@ impl Worker {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "the reaper could not look"),
             }
-            self.transport.close_idle().await;
+            self.route.close_idle().await;
             if wiped.elapsed() > WIPE_EVERY {
                 wiped = Instant::now();
                 if let Err(error) = self.outbox.wipe_sensitive().await {

@@ -1,18 +1,20 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
 use super::RetryPolicy;
 use super::attempt::{Ended, Stops};
-use super::cool_off::CoolOff;
 use super::held::Held;
 use super::in_flight::InFlight;
+use super::lane::Room;
 use super::pulse::Pulse;
+use super::route::{Pass, Route};
 use crate::crash::{self, Point};
+use crate::email::StoredEmail;
 use crate::outbox::{ClaimedDelivery, Cursor, Outbox, OutboxError, Payloads, SessionId};
 use crate::settings;
-use crate::transport::Transport;
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +29,10 @@ pub enum Tick {
 #[derive(Debug)]
 pub struct Worker {
     pub(super) outbox: Outbox,
-    pub(super) transport: Transport,
+    pub(super) route: Route,
     pub(super) policy: RetryPolicy,
     pub(super) session: SessionId,
     pub(super) pulse: Pulse,
-    pub(super) cool_off: CoolOff,
     pub(super) in_flight: InFlight,
     pub(super) held: Held,
     /// Outcomes that are known and not yet in the database.
@@ -41,23 +42,48 @@ pub struct Worker {
     turn: AtomicU64,
     /// Where the last claim ended; claims of one worker follow each other.
     cursor: Mutex<Cursor>,
+    /// When what expires while nothing can be claimed was last looked for.
+    expired: Mutex<Option<Instant>>,
 }
 
+/// A claimed delivery, ready to be attempted.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) delivery: ClaimedDelivery,
+    /// None when what is stored cannot be read.
+    pub(super) email: Option<Arc<StoredEmail>>,
+    /// The ways out that it may take, the preferred one first.
+    pub(super) order: Vec<usize>,
+    pub(super) pass: Pass,
+}
+
+/// What a claim took.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) work: Vec<Work>,
+    /// Whether there was no more.
+    pub(super) is_all: bool,
+    /// When no way out has room: until when, if that is known.
+    pub(super) blocked: Option<Option<Duration>>,
+}
+
+/// What expires while every way out is closed is looked for so often.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+
 impl Worker {
-    /// A worker over an outbox and one way out. `host` is the name that its session is shown under.
+    /// A worker over an outbox and the ways out, or one [`Transport`](crate::transport::Transport). `host` is the name that its session is shown under.
     pub fn new(
         outbox: Outbox,
-        transport: Transport,
+        route: impl Into<Route>,
         settings: settings::Worker,
         host: impl Into<String>,
     ) -> Self {
         Self {
             outbox,
-            transport,
+            route: route.into(),
             policy: RetryPolicy,
             session: SessionId::new(),
             pulse: Pulse::new(settings.session_expiry, settings.lease),
-            cool_off: CoolOff::default(),
             in_flight: InFlight::default(),
             held: Held::default(),
             unwritten: AtomicUsize::new(0),
@@ -65,6 +91,7 @@ impl Worker {
             host: host.into(),
             turn: AtomicU64::new(0),
             cursor: Mutex::default(),
+            expired: Mutex::default(),
         }
     }
 
@@ -81,16 +108,12 @@ impl Worker {
         if self.pulse.is_due(self.settings.heartbeat, Instant::now()) {
             self.beat().await?;
         }
-        let (claimed, payloads) = self.claim(self.settings.concurrency).await?;
-        if claimed.is_empty() {
+        let batch = self.claim(self.settings.concurrency).await?;
+        if batch.work.is_empty() {
             return Ok(Tick::Idle);
         }
         let stops = Stops::default();
-        let attempts = claimed.into_iter().map(|delivery| {
-            let email = payloads.get(&delivery.id.email).cloned();
-            let stops = &stops;
-            async move { self.attempt(delivery, email.as_deref(), stops).await }
-        });
+        let attempts = batch.work.into_iter().map(|work| self.attempt(work, &stops));
         let ended = futures_util::future::join_all(attempts).await;
         self.settle_once(&ended).await?;
         Ok(Tick::Worked(ended.len()))
@@ -108,33 +131,44 @@ impl Worker {
         Ok(all)
     }
 
-    /// Leases what is due and reads it. What cannot be read now goes back, its attempt with it.
-    pub(super) async fn claim(&self, limit: usize) -> Result<(Vec<ClaimedDelivery>, Payloads), OutboxError> {
+    /// Leases what is due, as much as the ways out have room for, and reads it. What cannot be read now goes back,
+    /// its attempt with it.
+    pub(super) async fn claim(&self, limit: usize) -> Result<Batch, OutboxError> {
         if self.held.is_in_doubt() {
             self.outbox.release_others(self.session, &self.held.all()).await?;
         }
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.route.look_before(&self.outbox).await?;
+        let limit = match self.route.room() {
+            Room::For(room) => limit.min(room),
+            Room::After(wait) => {
+                self.expire_meanwhile().await?;
+                return Ok(Batch { blocked: Some(wait), ..Batch::default() });
+            }
+        };
         // Until the answer is here, also when this future is dropped.
         self.held.doubt(true);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut cursor = self.cursor.lock().await;
+        let asked = i64::try_from(limit).unwrap_or(i64::MAX);
         let claimed =
-            self.outbox.claim_on(&mut cursor, self.session, limit, self.settings.lease, turn).await?;
+            self.outbox.claim_on(&mut cursor, self.session, asked, self.settings.lease, turn).await?;
         drop(cursor);
         self.held.take(&claimed);
         self.held.doubt(false);
-        let mut ids: Vec<_> = claimed.iter().map(|delivery| delivery.id.email).collect();
-        ids.sort_unstable();
-        ids.dedup();
         for delivery in &claimed {
             crash::reach(Point::AfterClaim, &delivery.recipient);
         }
-        tracing::trace!(limit, claimed = claimed.len(), emails = ids.len(), "claimed");
-        if ids.is_empty() {
-            return Ok((claimed, Payloads::new()));
+        tracing::trace!(limit, claimed = claimed.len(), "claimed");
+        let is_all = claimed.len() < limit;
+        if claimed.is_empty() {
+            return Ok(Batch { is_all, ..Batch::default() });
         }
-        match self.outbox.load(&ids).await {
-            Ok(payloads) => Ok((claimed, payloads)),
+        match self.prepare(&claimed).await {
+            Ok(prepared) => {
+                let work = claimed.into_iter().zip(prepared);
+                let work = work.map(|(delivery, (email, order, pass))| Work { delivery, email, order, pass });
+                Ok(Batch { work: work.collect(), is_all, blocked: None })
+            }
             Err(error) => {
                 let release = claimed.iter().map(Ended::unread).collect::<Vec<_>>();
                 if self.settle_once(&release).await.is_err() {
@@ -145,6 +179,45 @@ impl Worker {
                 Err(error)
             }
         }
+    }
+
+    /// For each delivery its e-mail, the ways that it may take, and a seat.
+    async fn prepare(
+        &self,
+        claimed: &[ClaimedDelivery],
+    ) -> Result<Vec<(Option<Arc<StoredEmail>>, Vec<usize>, Pass)>, OutboxError> {
+        let mut ids: Vec<_> = claimed.iter().map(|delivery| delivery.id.email).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let payloads: Payloads = self.outbox.load(&ids).await?;
+        self.route.look_again(&self.outbox).await?;
+        let emails: Vec<_> =
+            claimed.iter().map(|delivery| payloads.get(&delivery.id.email).cloned()).collect();
+        let orders: Vec<Vec<usize>> = claimed
+            .iter()
+            .zip(&emails)
+            .map(|(delivery, email)| {
+                let from = email.as_ref().map_or("", |email| email.from.address.as_str());
+                self.route.order(delivery.id, from.rsplit('@').next().unwrap_or_default())
+            })
+            .collect();
+        let passes = self.route.seat_all(&self.outbox, &orders).await?;
+        Ok(emails
+            .into_iter()
+            .zip(orders)
+            .zip(passes)
+            .map(|((email, order), pass)| (email, order, pass))
+            .collect())
+    }
+
+    /// Nothing is claimed, and a claim is what otherwise finds what expired.
+    async fn expire_meanwhile(&self) -> Result<(), OutboxError> {
+        let mut last = self.expired.lock().await;
+        if last.is_none_or(|at| at.elapsed() >= EXPIRE_EVERY) {
+            *last = Some(Instant::now());
+            self.outbox.expire_due().await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn beat(&self) -> Result<(), OutboxError> {

@@ -134,7 +134,7 @@ impl Outbox {
     }
 }
 
-fn named(actor: &str) -> Result<&str, OutboxError> {
+pub(super) fn named(actor: &str) -> Result<&str, OutboxError> {
     let good = (1..=MAX_ACTOR).contains(&actor.chars().count()) && !actor.contains(char::is_control);
     if good { Ok(actor) } else { Err(OutboxError::Actor) }
 }

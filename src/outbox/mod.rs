@@ -11,6 +11,7 @@ mod cursor;
 mod delivery;
 mod enqueue;
 mod health;
+mod hops;
 mod listener;
 mod payload;
 mod prune;
@@ -20,6 +21,7 @@ mod reschedule;
 mod schema;
 mod session;
 mod settle;
+mod transports;
 mod upkeep;
 mod wipe;
 
@@ -38,6 +40,7 @@ pub use cursor::Cursor;
 pub use delivery::{DeliveryId, LeaseToken};
 pub use enqueue::{Enqueued, enqueue};
 pub use health::Health;
+pub use hops::Hop;
 pub use payload::Payloads;
 pub use prune::Pruned;
 pub use read::{DeliveryView, EmailView, Status};
@@ -45,6 +48,7 @@ pub use reap::Reaped;
 pub use schema::migrate;
 pub use session::SessionId;
 pub use settle::{Action, Final, Settlement, Why};
+pub use transports::{BreakerState, Granted, Limits, Probe, ProbeEnd, TransportState};
 
 /// The outbox of one database, with a bell that wakes the workers of this process.
 ///

@@ -11,6 +11,7 @@ use super::profile::Environment;
 use super::reader::Reader;
 use super::relay::Relay;
 use super::relay_reading::{self, CATCHER_PORT};
+use super::transports::{self, Way};
 use super::variables::Variables;
 use super::worker::Worker;
 use super::{Log, http, sender};
@@ -29,6 +30,8 @@ pub struct DevSettings {
     /// Where mail goes: the inbox, unless `SMTP_HOST` names something else.
     /// Port 0 is the inbox's, which only whoever opens it learns.
     pub relay: Relay,
+    /// `MAIL_TRANSPORTS`: where mail goes instead; empty when unset.
+    pub transports: Vec<Way>,
     /// `DATABASE_URL`; a private Postgres when unset.
     pub database_url: Option<SecretString>,
     /// How the database is reached.
@@ -58,6 +61,7 @@ impl DevSettings {
         let inbox_http = http::read_port(reader, "INBOX_HTTP_PORT").unwrap_or(1080);
         let inbox_smtp = http::read_port(reader, "INBOX_SMTP_PORT");
         let catcher = inbox_smtp.unwrap_or(CATCHER_PORT);
+        let transports = transports::read(reader, Environment::Development);
         let relay = relay_reading::read(reader, Environment::Development, catcher);
         let sender = sender::read(reader, Environment::Development);
         let database_url = database::read_url(reader, "DATABASE_URL");
@@ -75,6 +79,7 @@ impl DevSettings {
             inbox_http: SocketAddr::new(LOOPBACK, inbox_http),
             inbox_smtp: SocketAddr::new(LOOPBACK, inbox_smtp),
             relay,
+            transports: transports.unwrap_or_default(),
             database_url,
             database,
             home: home.map_or_else(|| ".facteur".into(), |found| found.value.into()),

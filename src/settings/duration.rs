@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// `500ms`, `10s`, `2m`, `1h`, `30d`.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+/// `500ms`, `10s`, `2m`, `1h`, `30d`; none for anything else.
+pub fn parse(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);
     let number: u64 = number.parse().ok()?;

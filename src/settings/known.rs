@@ -45,6 +45,8 @@ pub(super) static KNOWN: &[Known] = &[
     secret("SMTP_OAUTH_CLIENT_SECRET", "Its client secret."),
     plain("SMTP_OAUTH_SCOPE", "The scope of the token, if the endpoint wants one."),
 
+    secret("MAIL_TRANSPORTS", "Instead of one SMTP server: URLs in order of preference, separated by spaces. See the README."),
+
     plain("EMAIL_HOST", "The same as SMTP_HOST."),
     plain("EMAIL_PORT", "The same as SMTP_PORT."),
     secret("EMAIL_HOST_USER", "The same as SMTP_USERNAME."),

@@ -31,6 +31,8 @@ mod sender;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod transport_url;
+mod transports;
 mod variables;
 mod worker;
 
@@ -39,11 +41,12 @@ pub use secrecy::{ExposeSecret, SecretString};
 pub use self::api::{Api, Brevo, Mailgun, Mailjet, Postmark, Region, Scaleway, SendGrid, Ses};
 pub use self::database::{Database, DatabaseAccess, Pooler};
 pub use self::dev::DevSettings;
+pub use self::duration::parse as parse_duration;
 pub use self::faults::{Fault, Faults};
 pub use self::jwt::{JwtKey, WeakKey};
 pub use self::keep::Keep;
 pub use self::log::{Log, LogFormat};
-pub use self::profile::Profile;
+pub use self::profile::{Profile, SecureWays};
 #[cfg(feature = "providers")]
 pub(crate) use self::relay::is_loopback;
 pub use self::relay::{Credentials, PlainRelay, Relay, SecureRelay, Tls};
@@ -51,5 +54,6 @@ pub use self::relay_certificates::ClientCertificate;
 pub use self::relay_oauth::OAuth;
 pub use self::sender::default_sender;
 pub use self::serve::Settings;
-pub use self::variables::Variables;
+pub use self::transports::{Kind, Pace, Way};
+pub use self::variables::{Variables, os_user};
 pub use self::worker::Worker;

@@ -2,39 +2,51 @@
 
 use super::jwt::{self, JwtKey};
 use super::reader::Reader;
-use super::relay::{Relay, SecureRelay};
+#[cfg(test)]
+use super::relay::Relay;
+use super::relay::{PlainRelay, SecureRelay};
 use super::relay_reading::{self, CATCHER_PORT};
+use super::transports::{self, Kind, Way};
 
 /// Where Facteur runs, and with it what it lets happen.
 #[derive(Debug, Clone)]
 pub enum Profile {
     /// A laptop: no token anywhere, and any relay.
     Development {
-        /// Where mail goes.
-        relay: Relay,
+        /// Where mail goes, in order of preference.
+        ways: Vec<Way>,
     },
     /// Production with a mail catcher allowed.
     Staging {
         /// What bearer tokens are signed with.
         jwt: JwtKey,
-        /// Where mail goes.
-        relay: Relay,
+        /// Where mail goes, in order of preference.
+        ways: Vec<Way>,
     },
     /// Tokens always, TLS always.
     Production {
         /// What bearer tokens are signed with.
         jwt: JwtKey,
-        /// Where mail goes.
-        relay: SecureRelay,
+        /// Where mail goes, in order of preference.
+        ways: SecureWays,
     },
 }
 
 impl Profile {
-    /// The SMTP server that mail leaves through.
-    pub fn relay(&self) -> &Relay {
+    /// The ways that mail leaves by, in order of preference.
+    pub fn ways(&self) -> &[Way] {
         match self {
-            Self::Development { relay } | Self::Staging { relay, .. } => relay,
-            Self::Production { relay, .. } => relay.get(),
+            Self::Development { ways } | Self::Staging { ways, .. } => ways,
+            Self::Production { ways, .. } => ways.get(),
+        }
+    }
+
+    /// The one SMTP server that most tests are about.
+    #[cfg(test)]
+    pub(super) fn relay(&self) -> &Relay {
+        match &self.ways()[0].kind {
+            Kind::Smtp(relay) => relay,
+            Kind::Api(_) => panic!("an API"),
         }
     }
 
@@ -52,27 +64,58 @@ impl Profile {
     }
 
     pub(super) fn read(reader: &mut Reader<'_>, environment: Environment) -> Option<Self> {
-        let relay = relay_reading::read(reader, environment, CATCHER_PORT);
+        let ways = read_ways(reader, environment);
         if environment == Environment::Development {
-            return Some(Self::Development { relay: relay? });
+            return Some(Self::Development { ways: ways? });
         }
         // Both are read before either is missed, so that both faults are found.
         let jwt = jwt::read(reader);
         if environment == Environment::Staging {
-            let (jwt, relay) = (jwt?, relay?);
-            return Some(Self::Staging { jwt, relay });
+            let (jwt, ways) = (jwt?, ways?);
+            return Some(Self::Staging { jwt, ways });
         }
-        let relay = relay.and_then(|relay| secure(reader, relay));
-        let (jwt, relay) = (jwt?, relay?);
-        Some(Self::Production { jwt, relay })
+        let ways = ways.and_then(|ways| secure(reader, ways));
+        let (jwt, ways) = (jwt?, ways?);
+        Some(Self::Production { jwt, ways })
     }
 }
 
-fn secure(reader: &mut Reader<'_>, relay: Relay) -> Option<SecureRelay> {
-    SecureRelay::new(relay)
+fn read_ways(reader: &mut Reader<'_>, environment: Environment) -> Option<Vec<Way>> {
+    if transports::is_set(reader) {
+        return transports::read(reader, environment);
+    }
+    relay_reading::read(reader, environment, CATCHER_PORT).map(|relay| vec![Way::of_relay(relay)])
+}
+
+/// Ways that carry nothing in clear over a network: TLS, or a loopback address.
+#[derive(Debug, Clone)]
+pub struct SecureWays(Vec<Way>);
+
+impl SecureWays {
+    /// Takes ways of which each SMTP server has TLS or is on this machine; APIs are HTTPS.
+    pub fn new(ways: Vec<Way>) -> Result<Self, PlainRelay> {
+        for way in &ways {
+            if let Kind::Smtp(relay) = &way.kind {
+                SecureRelay::new(relay.clone())?;
+            }
+        }
+        Ok(Self(ways))
+    }
+
+    /// The ways themselves.
+    pub fn get(&self) -> &[Way] {
+        &self.0
+    }
+}
+
+fn secure(reader: &mut Reader<'_>, ways: Vec<Way>) -> Option<SecureWays> {
+    SecureWays::new(ways)
         .map_err(|plain| {
-            let names = ["SMTP_TLS", "EMAIL_USE_TLS", "EMAIL_USE_SSL"];
-            reader.fault_unless_known(&names, plain.to_string());
+            let names =
+                ["SMTP_TLS", "EMAIL_USE_TLS", "EMAIL_USE_SSL", "MAIL_TRANSPORTS", "MAIL_TRANSPORTS_FILE"];
+            if !reader.is_faulty(&names) {
+                reader.fault(&names[..3], plain.to_string());
+            }
         })
         .ok()
 }

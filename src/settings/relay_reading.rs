@@ -26,15 +26,29 @@ struct Said {
     certificates: Certificates,
 }
 
+/// What every SMTP server of these settings has in common, wherever it is.
+pub(super) fn read_common(reader: &mut Reader<'_>, certificates: &Certificates) -> Relay {
+    let hello_name = reader.parse("SMTP_HELLO_NAME", "a host name", parse_hello_name);
+    Relay {
+        hello_name: hello_name.map(|found| found.value),
+        authorities: certificates.authorities.clone(),
+        client_certificate: certificates.client.clone(),
+        max_connections: reader.number("SMTP_MAX_CONNECTIONS", 8, 1..=1000),
+        max_per_connection: reader.number("SMTP_MAX_PER_CONNECTION", relay::MAX_PER_CONNECTION, 1..=100_000),
+        idle_timeout: reader.duration("SMTP_IDLE_TIMEOUT", relay::IDLE_TIMEOUT, SECOND..=HOUR),
+        max_connection_age: reader.duration(
+            "SMTP_MAX_CONNECTION_AGE",
+            relay::MAX_CONNECTION_AGE,
+            SECOND..=24 * HOUR,
+        ),
+        ..Relay::new("", 0)
+    }
+}
+
 /// Reads the relay; in development it is on this machine, at `catcher_port`, unless said otherwise.
 pub(super) fn read(reader: &mut Reader<'_>, environment: Environment, catcher_port: u16) -> Option<Relay> {
     let said = Said::read(reader);
-    let hello_name = reader.parse("SMTP_HELLO_NAME", "a host name", parse_hello_name);
-    let max_connections = reader.number("SMTP_MAX_CONNECTIONS", 8, 1..=1000);
-    let max_per_connection = reader.number("SMTP_MAX_PER_CONNECTION", relay::MAX_PER_CONNECTION, 1..=100_000);
-    let idle_timeout = reader.duration("SMTP_IDLE_TIMEOUT", relay::IDLE_TIMEOUT, SECOND..=HOUR);
-    let max_connection_age =
-        reader.duration("SMTP_MAX_CONNECTION_AGE", relay::MAX_CONNECTION_AGE, SECOND..=24 * HOUR);
+    let common = read_common(reader, &said.certificates);
 
     let host = match &said.host {
         Some(host) => host.value.clone(),
@@ -45,20 +59,7 @@ pub(super) fn read(reader: &mut Reader<'_>, environment: Environment, catcher_po
     let port = said.port.as_ref().map(|port| port.value);
     let port = port.unwrap_or_else(|| default_port(environment, &host, tls, catcher_port));
 
-    let relay = Relay {
-        host,
-        port,
-        tls,
-        credentials: said.credentials,
-        hello_name: hello_name.map(|found| found.value),
-        authorities: said.certificates.authorities,
-        client_certificate: said.certificates.client,
-        oauth: said.oauth,
-        max_connections,
-        max_per_connection,
-        idle_timeout,
-        max_connection_age,
-    };
+    let relay = Relay { host, port, tls, credentials: said.credentials, oauth: said.oauth, ..common };
     if relay.tls == Tls::None
         && let Some(name) = said.certificates.names.first()
     {

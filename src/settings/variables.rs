@@ -35,6 +35,12 @@ impl Variables {
     }
 }
 
+/// The user of the operating system who runs this, as the environment has it.
+pub fn os_user() -> Option<String> {
+    let names = ["SUDO_USER", "USER", "LOGNAME", "USERNAME"];
+    names.iter().filter_map(|name| process_variable(name)?.into_string().ok()).find(|user| !user.is_empty())
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn process_variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)

@@ -46,7 +46,9 @@ families! {
     LEASE_LOST = Counter "facteur_lease_lost_total" { "had_250" = "true|false" } "Outcomes that came too late: somebody else holds the delivery. had_250: the server had taken the mail";
     DUPLICATES_POSSIBLE = Counter "facteur_duplicates_possible_total" {} "Times a delivery may be tried again although a server may have taken it already, as this process knows";
     REAPED = Counter "facteur_reaped_total" { "result" = "requeued|parked|failed|cancelled" } "Deliveries that this process took back from lost workers";
-    ATTEMPTS = Counter "facteur_attempts_total" { "transport" = "", "class" = "sent|retry|reject|unusable|unknown|interrupted", "code" = "2xx|3xx|4xx|5xx|none" } "Attempts that ended, by what they came to and the reply code's family";
+    ATTEMPTS = Counter "facteur_attempts_total" { "transport" = "", "class" = "sent|retry|reject|unusable|unknown|interrupted", "code" = "2xx|3xx|4xx|5xx|none" } "Attempts that ended or went on to the next way, by what they came to and the reply code's family";
+    FALLBACK = Counter "facteur_fallback_total" { "transport" = "" } "Mails that left by another way than the one they prefer, by the way they took";
+    TRANSPORT_OPEN = Gauge "facteur_transport_open" { "transport" = "" } "1 while the way's breaker is open or half open, as this process last read, else 0";
     UNWRITTEN = Gauge "facteur_unwritten_outcomes" {} "Outcomes that are known and not yet in the database";
     IN_FLIGHT = Gauge "facteur_in_flight" {} "Deliveries being attempted now";
     SEND_SECONDS = Histogram "facteur_send_seconds" { "transport" = "" } "How long attempts took";

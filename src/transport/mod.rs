@@ -2,6 +2,7 @@
 
 #[cfg(feature = "providers")]
 pub mod api;
+mod open;
 mod outcome;
 pub mod smtp;
 
@@ -9,6 +10,7 @@ use std::future::Future;
 
 use crate::email::StoredEmail;
 
+pub use open::OpenError;
 pub use outcome::{Outcome, Report, Stage};
 
 /// One mail for one recipient, ready for the wire.

@@ -6,6 +6,7 @@ mod logs;
 mod running;
 #[path = "../support/mod.rs"]
 mod support;
+mod transports;
 
 use std::time::Duration;
 

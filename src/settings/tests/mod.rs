@@ -4,6 +4,7 @@ mod dev;
 mod profile;
 mod relay;
 mod secrets;
+mod transports;
 mod worker;
 
 use super::{DevSettings, Faults, Settings, Variables};

@@ -37,6 +37,7 @@ fn every_secret_can_be_a_file() {
         "SMTP_USERNAME",
         "SMTP_PASSWORD",
         "SMTP_OAUTH_CLIENT_SECRET",
+        "MAIL_TRANSPORTS",
         "EMAIL_HOST_USER",
         "EMAIL_HOST_PASSWORD",
         "DATABASE_URL",
