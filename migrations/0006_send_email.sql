@@ -472,15 +472,15 @@ BEGIN
 END
 $$;
 
--- What lettre's ContentType::parse takes (the crate mime): a name, a slash, a name, and parameters.
+-- What lettre's ContentType::parse takes (the crate mime), where something is behind the slash: a name, a slash, a name, parameters.
 CREATE FUNCTION facteur.is_content_type(given text) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
-  token  text := '[A-Za-z0-9!#$%&''+.^_`|~-]';
+  token  text := '[A-Za-z0-9!#$%&''*+.^_`|~-]';
   quoted text := '"[^\u0001-\u001f\u007f][^"\u0001-\u001f\u007f]*" *';
 BEGIN
-  RETURN given = '*/*' OR given COLLATE "C" ~ format(
-    '^%1$s+/(%1$s*|%1$s+;( *%1$s+=(%1$s+|%2$s);)* *(%1$s+=(%1$s*|%2$s))?)$', token, quoted);
+  RETURN given COLLATE "C" ~ format(
+    '^%1$s+/%1$s+(;( *%1$s+=(%1$s+|%2$s);)* *(%1$s+=(%1$s*|%2$s))?)?$', token, quoted);
 END
 $$;
 
