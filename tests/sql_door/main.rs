@@ -6,6 +6,7 @@
 mod support;
 
 mod both;
+mod broken;
 mod domains;
 mod mail;
 mod naughty;

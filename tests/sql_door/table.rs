@@ -35,7 +35,7 @@ fn many(count: usize) -> Vec<String> {
 }
 
 /// The field that each is refused for.
-fn bad() -> Vec<(&'static str, Mail)> {
+pub(crate) fn bad() -> Vec<(&'static str, Mail)> {
     let second = |address: &str| Mail { to: vec!["a@x.test".into(), address.into()], ..good() };
     let (now, hour) = (OffsetDateTime::now_utc(), Duration::HOUR);
     let mut cases = vec![
@@ -174,7 +174,7 @@ fn bad() -> Vec<(&'static str, Mail)> {
     cases
 }
 
-fn accepted() -> Vec<Mail> {
+pub(crate) fn accepted() -> Vec<Mail> {
     let (now, hour) = (OffsetDateTime::now_utc().replace_nanosecond(0).unwrap(), Duration::HOUR);
     let with = |address: &str| Mail { cc: vec![address.into()], ..good() };
     let mut cases = vec![
