@@ -19,8 +19,8 @@ pub(crate) struct Refusal {
 /// What both doors made of it.
 #[derive(Debug)]
 pub(crate) enum Both {
-    /// The library's and SQL's.
-    Took(Uuid, Uuid),
+    /// SQL's.
+    Took(Uuid),
     /// In the library's words, which are SQL's too.
     Refused(String),
     /// A domain beyond ASCII that SQL leaves to the others.
@@ -79,11 +79,11 @@ impl TestOutbox {
         };
         let sql = self.by_sql(mail).await;
         match (library, sql) {
-            (Ok(one), Ok(other)) => {
+            (Ok(_), Ok(other)) => {
                 let (row, stored) = theirs.unwrap();
                 assert_eq!(self.row(other).await, row, "{mail:?}");
                 assert_same_bytes(&stored, &self.stored(other).await);
-                Both::Took(one, other)
+                Both::Took(other)
             }
             (Err(said), Err(refusal)) if mail.texts().iter().any(|text| text.contains('\0')) => {
                 // No text of Postgres has one: it refuses before the function is called.
@@ -98,7 +98,8 @@ impl TestOutbox {
             }
             (Ok(_), Err(refusal)) => {
                 let beyond = |a: &String| !a.is_ascii() || a.to_lowercase().contains("xn--");
-                let domain = refusal.message.contains("has a domain (after the @)") && mail.addresses().any(beyond);
+                let domain =
+                    refusal.message.contains("has a domain (after the @)") && mail.addresses().any(beyond);
                 assert!(domain, "the library took what SQL refuses: {refusal:?} {mail:?}");
                 assert!(refusal.hint.contains("beyond ASCII"), "{refusal:?}");
                 Both::LeftToOthers

@@ -39,7 +39,11 @@ const BREAKS: &[(&str, &str, &str)] = &[
     ("address", "octet_length(kept) > 254", "octet_length(kept) > 250"),
     ("mailbox", "right(given, 1) <> '>'", "false"),
     ("mailbox", "OR name ~ '^\"' AND name !~ '^\"([^\"\\\\]|\\\\.)*\"$'", ""),
-    ("mailbox", "regexp_replace(substr(name, 2, length(name) - 2), '\\\\(.)', '\\1', 'g')", "substr(name, 2, length(name) - 2)"),
+    (
+        "mailbox",
+        "regexp_replace(substr(name, 2, length(name) - 2), '\\\\(.)', '\\1', 'g')",
+        "substr(name, 2, length(name) - 2)",
+    ),
     ("mailbox", "(name, 200)", "(name, 201)"),
     ("mailbox", "btrim(left(given, open - 1), ' ')", "left(given, open - 1)"),
     ("mailbox", "'has a display name that ' || problem", "problem"),
@@ -93,10 +97,13 @@ const BREAKS: &[(&str, &str, &str)] = &[
     ("send_email", "GROUP BY 1 ORDER BY min(m.n)", "ORDER BY m.n"),
     ("send_email", "to_all || cc_all || bcc_all", "to_all || bcc_all || cc_all"),
     ("send_email", "date_trunc('second', now())", "now()"),
-    ("send_email", "interval '24 hours')),\n", "interval '24 hours'),\n"),
     ("send_email", "due.at + interval '24 hours'", "due.at + interval '25 hours'"),
     ("send_email", "greatest(now(), v_scheduled)", "coalesce(v_scheduled, now())"),
-    ("send_email", "SELECT a.id FROM accepted a WHERE v_sensitive", "SELECT a.id FROM accepted a WHERE false"),
+    (
+        "send_email",
+        "SELECT a.id FROM accepted a WHERE v_sensitive",
+        "SELECT a.id FROM accepted a WHERE false",
+    ),
     ("send_email", "v_priority, v_hold, due.at", "2::smallint, v_hold, due.at"),
     ("send_email", "v_priority, v_hold, due.at", "v_priority, false, due.at"),
     ("send_email", "name_scope   text  := 'default'", "name_scope   text  := 'sql'"),
@@ -139,6 +146,6 @@ async fn every_rule_that_is_broken_is_seen() {
             unseen.push(format!("{name}: {right:?} made {wrong:?}"));
         }
     }
-    println!("{} rules broken", BREAKS.len());
+    eprintln!("{} rules broken", BREAKS.len());
     assert!(unseen.is_empty(), "not seen:\n{}", unseen.join("\n"));
 }

@@ -1,10 +1,10 @@
 //! Which domains beyond ASCII the SQL door takes: none that the library refuses, and each as the library writes it.
 
+use crate::support::outbox::TestOutbox;
 use facteur::email::Address;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use crate::support::outbox::TestOutbox;
 
 /// As the library writes it; none when it refuses it.
 fn a_labels(domain: &str) -> Option<String> {
@@ -42,11 +42,13 @@ async fn the_letters_are_those_that_idna_leaves_as_they_are() {
 }
 
 async fn sql(t: &TestOutbox, domains: &[String]) -> Vec<Option<String>> {
-    sqlx::query_scalar("SELECT facteur.a_labels(d) FROM unnest($1::text[]) WITH ORDINALITY AS t (d, n) ORDER BY n")
-        .bind(domains)
-        .fetch_all(&t.pool)
-        .await
-        .unwrap()
+    sqlx::query_scalar(
+        "SELECT facteur.a_labels(d) FROM unnest($1::text[]) WITH ORDINALITY AS t (d, n) ORDER BY n",
+    )
+    .bind(domains)
+    .fetch_all(&t.pool)
+    .await
+    .unwrap()
 }
 
 #[tokio::test]
@@ -65,8 +67,10 @@ async fn what_the_sql_door_takes_the_library_writes_the_same() {
         "[a-z.-]{0,9}",
         "localhost|LOCALHOST|\\[127[.]0[.]0[.]1\\]|[0-9]{1,3}[.][0-9]{1,3}",
     ];
-    let given: Vec<String> =
-        (0..20_000).map(|_| domain.new_tree(&mut runner).unwrap().current()).filter(|d| !d.contains('\0')).collect();
+    let given: Vec<String> = (0..20_000)
+        .map(|_| domain.new_tree(&mut runner).unwrap().current())
+        .filter(|d| !d.contains('\0'))
+        .collect();
     let (mut both, mut ours, mut wide) = (0, 0, 0);
     // And each that the library takes once more, as its A-labels.
     let coded: Vec<String> = given.iter().filter_map(|d| a_labels(d)).collect();
@@ -87,7 +91,10 @@ async fn what_the_sql_door_takes_the_library_writes_the_same() {
             None => {}
         }
     }
-    eprintln!("{} domains: {both} taken by both, {wide} of them beyond ASCII; {ours} by the library alone", all.len());
+    eprintln!(
+        "{} domains: {both} taken by both, {wide} of them beyond ASCII; {ours} by the library alone",
+        all.len()
+    );
     assert!(wide > 1_000, "the comparison has something to compare");
 }
 
@@ -95,18 +102,40 @@ async fn what_the_sql_door_takes_the_library_writes_the_same() {
 async fn domains_of_some_languages() {
     let t = TestOutbox::new().await;
     for domain in [
-        "ü.test", "été.example.fr", "straße.test", "bücher.xn--tda.test", "правда.рф", "ελλάδα.test", "例え.テスト",
-        "한국.test", "ไทย.test", "हिन्दी.test", "xn--tda.test", "XN--TDA.test", "a--b.test", "ab-c.test",
+        "ü.test",
+        "été.example.fr",
+        "straße.test",
+        "bücher.xn--tda.test",
+        "правда.рф",
+        "ελλάδα.test",
+        "例え.テスト",
+        "한국.test",
+        "ไทย.test",
+        "हिन्दी.test",
+        "xn--tda.test",
+        "XN--TDA.test",
+        "a--b.test",
+        "ab-c.test",
     ] {
         assert_eq!(sql(&t, &[domain.to_owned()]).await, [a_labels(domain)], "{domain}");
         assert!(a_labels(domain).is_some(), "{domain}");
     }
     // What needs IDNA's own tables is refused here, and left to the other doors.
-    for domain in ["Ü.test", "ｅｘａｍｐｌｅ.test", "a\u{3002}test", "שלום.test", "مثال.test", "e\u{301}.test"] {
+    for domain in
+        ["Ü.test", "ｅｘａｍｐｌｅ.test", "a\u{3002}test", "שלום.test", "مثال.test", "e\u{301}.test"]
+    {
         assert_eq!(sql(&t, &[domain.to_owned()]).await, [None], "{domain}");
         assert!(a_labels(domain).is_some(), "{domain}");
     }
-    for domain in ["xn--a.test", "xn--.test", "xn--tda-.test", "xn--ls8h.test", "xn---tda.test", "xn--zzzzzzzzzzzz.test", "ab--c.test"] {
+    for domain in [
+        "xn--a.test",
+        "xn--.test",
+        "xn--tda-.test",
+        "xn--ls8h.test",
+        "xn---tda.test",
+        "xn--zzzzzzzzzzzz.test",
+        "ab--c.test",
+    ] {
         let taken = sql(&t, &[domain.to_owned()]).await[0].clone();
         assert!(taken.is_none() || taken == a_labels(domain), "{domain}: {taken:?}");
     }

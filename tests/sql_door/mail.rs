@@ -48,16 +48,22 @@ pub(crate) fn good() -> Mail {
 }
 
 pub(crate) fn file(name: &str, kind: &str, id: Option<&str>) -> File {
-    File { name: name.into(), kind: kind.into(), id: id.map(str::to_owned), content: vec![0, 255, 10, 13, 46] }
+    File {
+        name: name.into(),
+        kind: kind.into(),
+        id: id.map(str::to_owned),
+        content: vec![0, 255, 10, 13, 46],
+    }
 }
 
 impl Mail {
     pub(crate) fn builder(&self) -> EmailBuilder {
         let first = &self.to[0];
-        let mut builder = Email::builder(&self.from, first, &self.subject, self.text.as_deref().unwrap_or(""))
-            .priority(self.priority)
-            .on_unknown(self.on_unknown)
-            .sensitive(self.sensitive);
+        let mut builder =
+            Email::builder(&self.from, first, &self.subject, self.text.as_deref().unwrap_or(""))
+                .priority(self.priority)
+                .on_unknown(self.on_unknown)
+                .sensitive(self.sensitive);
         builder = if self.text.is_none() { builder.without_text() } else { builder };
         builder = self.to[1..].iter().fold(builder, |b, a| b.to(a));
         builder = self.cc.iter().fold(builder, |b, a| b.cc(a));
@@ -102,7 +108,13 @@ impl Mail {
         let headers = self.headers.iter().flat_map(|(name, value)| [name, value]);
         let lists = [&self.to, &self.cc, &self.bcc, &self.reply_to].into_iter().flatten();
         let single = [self.text.as_ref(), self.html.as_ref(), self.key.as_ref(), self.supersedes.as_ref()];
-        [&self.from, &self.subject].into_iter().chain(lists).chain(headers).chain(files).chain(single.into_iter().flatten()).collect()
+        [&self.from, &self.subject]
+            .into_iter()
+            .chain(lists)
+            .chain(headers)
+            .chain(files)
+            .chain(single.into_iter().flatten())
+            .collect()
     }
 
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &String> {

@@ -17,7 +17,7 @@ fn strings() -> Vec<String> {
 /// The e-mail as its reader has it; none when both doors refused it for `field`.
 async fn arrived(t: &TestOutbox, field: &str, mail: &Mail) -> Option<Vec<u8>> {
     match t.by_both(mail).await {
-        Both::Took(_, id) => Some(t.stored(id).await.render().unwrap()),
+        Both::Took(id) => Some(t.stored(id).await.render().unwrap()),
         Both::Refused(said) => {
             assert!(said.starts_with(&format!("{field} ")), "{said}");
             None
@@ -48,7 +48,12 @@ async fn naughty_strings_arrive_as_subjects_as_they_are_or_are_refused() {
         let message = MessageParser::default().parse(&bytes).unwrap();
         let arrived = message.subject().unwrap_or_default();
         // Blanks at the ends of a header are not the header's.
-        assert_eq!(arrived.trim_matches(' '), subject.trim_matches(' '), "{}", String::from_utf8_lossy(&bytes));
+        assert_eq!(
+            arrived.trim_matches(' '),
+            subject.trim_matches(' '),
+            "{}",
+            String::from_utf8_lossy(&bytes)
+        );
     }
     eprintln!("485 subjects: {refused} refused, the rest equal");
     assert!(refused < 40);
@@ -70,7 +75,12 @@ async fn naughty_strings_arrive_as_names_as_they_are_or_are_refused() {
         let message = MessageParser::default().parse(&bytes).unwrap();
         let to = message.to().unwrap().first().unwrap();
         assert_eq!(to.address(), Some("ada@x.test"));
-        assert_eq!(to.name().unwrap_or_default().trim_matches(' '), name.trim_matches(' '), "{}", String::from_utf8_lossy(&bytes));
+        assert_eq!(
+            to.name().unwrap_or_default().trim_matches(' '),
+            name.trim_matches(' '),
+            "{}",
+            String::from_utf8_lossy(&bytes)
+        );
         // As most would write it, without the quotes: both doors agree.
         drop(t.by_both(&Mail { to: vec![format!("{name} <ada@x.test>")], ..good() }).await);
     }
@@ -85,7 +95,17 @@ async fn naughty_strings_arrive_as_texts_as_they_are() {
         let mail = Mail { text: Some(text.clone()), html: Some(text.clone()), ..good() };
         let bytes = arrived(&t, "text", &mail).await.expect("no text is refused");
         let message = MessageParser::default().parse(&bytes).unwrap();
-        assert_eq!(lines(&message.body_text(0).unwrap()), lines(&text), "{}", String::from_utf8_lossy(&bytes));
-        assert_eq!(lines(&message.body_html(0).unwrap()), lines(&text), "{}", String::from_utf8_lossy(&bytes));
+        assert_eq!(
+            lines(&message.body_text(0).unwrap()),
+            lines(&text),
+            "{}",
+            String::from_utf8_lossy(&bytes)
+        );
+        assert_eq!(
+            lines(&message.body_html(0).unwrap()),
+            lines(&text),
+            "{}",
+            String::from_utf8_lossy(&bytes)
+        );
     }
 }

@@ -28,7 +28,10 @@ async fn an_option_that_is_not_known_is_named_and_the_known_ones_are_listed() {
     assert_eq!(refused.message, "options has a name that is not known: \"form\"");
     assert!(refused.hint.contains("from, headers, idempotency_key"), "{}", refused.hint);
     let long = send(&t, with(&"x\n".repeat(500), json!(1))).await.unwrap_err();
-    assert!(long.message.len() < 200 && !long.message.contains('\n'), "at most 64 characters, escaped: {long:?}");
+    assert!(
+        long.message.len() < 200 && !long.message.contains('\n'),
+        "at most 64 characters, escaped: {long:?}"
+    );
 }
 
 #[tokio::test]
@@ -103,7 +106,10 @@ async fn null_is_left_out_one_text_is_a_list_and_headers_may_be_an_object() {
 async fn a_moment_is_the_same_whatever_the_session_is_set_to() {
     let t = TestOutbox::new().await;
     let mut connection = t.pool.acquire().await.unwrap();
-    sqlx::raw_sql("SET DateStyle = 'SQL, DMY'; SET TimeZone = 'Asia/Tokyo'").execute(&mut *connection).await.unwrap();
+    sqlx::raw_sql("SET DateStyle = 'SQL, DMY'; SET TimeZone = 'Asia/Tokyo'")
+        .execute(&mut *connection)
+        .await
+        .unwrap();
     let moment = "2031-05-04T10:00:00.25+02:00";
     sqlx::query(
         "SELECT facteur.send_email('a@x.test', 'Hi', 'Hello', options => jsonb_build_object(
@@ -128,14 +134,25 @@ async fn what_is_missing_is_said_with_where_it_goes() {
     assert_eq!(sender.message, "from is missing: an address is expected");
     assert!(sender.hint.contains("facteur.default_from"));
     for (sql, message) in [
-        (r#"SELECT facteur.send_email(NULL, 'Hi', 'Hello', options => '{"from": "a@x.test"}')"#, "to is missing: an address is expected"),
-        (r#"SELECT facteur.send_email('b@x.test', NULL, 'Hello', options => '{"from": "a@x.test"}')"#, "subject is missing: a text is expected"),
-        (r#"SELECT facteur.send_email('b@x.test', 'Hi', NULL, options => '{"from": "a@x.test"}')"#, "text is missing: text or html is expected"),
+        (
+            r#"SELECT facteur.send_email(NULL, 'Hi', 'Hello', options => '{"from": "a@x.test"}')"#,
+            "to is missing: an address is expected",
+        ),
+        (
+            r#"SELECT facteur.send_email('b@x.test', NULL, 'Hello', options => '{"from": "a@x.test"}')"#,
+            "subject is missing: a text is expected",
+        ),
+        (
+            r#"SELECT facteur.send_email('b@x.test', 'Hi', NULL, options => '{"from": "a@x.test"}')"#,
+            "text is missing: text or html is expected",
+        ),
     ] {
         assert_eq!(refused(sql).await.message, message);
     }
-    sqlx::query(r#"SELECT facteur.send_email(NULL, 'Hi', NULL, '<p>', '{"from": "a@x.test", "to": ["b@x.test"]}')"#)
-        .execute(&t.pool)
-        .await
-        .unwrap();
+    sqlx::query(
+        r#"SELECT facteur.send_email(NULL, 'Hi', NULL, '<p>', '{"from": "a@x.test", "to": ["b@x.test"]}')"#,
+    )
+    .execute(&t.pool)
+    .await
+    .unwrap();
 }

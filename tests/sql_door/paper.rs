@@ -17,12 +17,19 @@ fn blocks(page: &str) -> Vec<&str> {
 /// In Postgres's own folder, or on the path.
 fn psql() -> Option<PathBuf> {
     let config = Command::new("pg_config").arg("--bindir").output().ok();
-    let folder = config.and_then(|o| String::from_utf8(o.stdout).ok()).map(|folder| PathBuf::from(folder.trim()));
+    let folder =
+        config.and_then(|o| String::from_utf8(o.stdout).ok()).map(|folder| PathBuf::from(folder.trim()));
     let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let installed = installed.flatten().map(|version| version.path().join("bin"));
-    let candidates = folder.into_iter().chain(installed).map(|folder| folder.join("psql")).chain([PathBuf::from("psql")]);
+    let candidates =
+        folder.into_iter().chain(installed).map(|folder| folder.join("psql")).chain([PathBuf::from("psql")]);
     candidates.into_iter().find(|psql| {
-        Command::new(psql).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        Command::new(psql)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
     })
 }
 
@@ -30,15 +37,25 @@ fn psql() -> Option<PathBuf> {
 async fn run(t: &TestOutbox, url: &str, script: &str) -> String {
     let Some(psql) = psql() else {
         eprintln!("no psql here: the page is run through the driver");
-        let mut connection = url.parse::<sqlx::postgres::PgConnectOptions>().unwrap().connect().await.unwrap();
+        let mut connection =
+            url.parse::<sqlx::postgres::PgConnectOptions>().unwrap().connect().await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(script.to_owned())).execute(&mut connection).await.unwrap();
         return String::new();
     };
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.sql", Uuid::new_v4()));
     std::fs::write(&file, script).unwrap();
-    let psql = Command::new(psql).args(["-X", "-v", "ON_ERROR_STOP=1", "-d", url, "-f"]).arg(&file).output().unwrap();
+    let psql = Command::new(psql)
+        .args(["-X", "-v", "ON_ERROR_STOP=1", "-d", url, "-f"])
+        .arg(&file)
+        .output()
+        .unwrap();
     std::fs::remove_file(&file).unwrap();
-    assert!(psql.status.success(), "{}{}", String::from_utf8_lossy(&psql.stdout), String::from_utf8_lossy(&psql.stderr));
+    assert!(
+        psql.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&psql.stdout),
+        String::from_utf8_lossy(&psql.stderr)
+    );
     let _ = t;
     String::from_utf8(psql.stdout).unwrap()
 }

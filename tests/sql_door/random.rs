@@ -48,7 +48,12 @@ fn file() -> impl Strategy<Value = File> {
         1 => "[a-z/;=\" \\PC]{0,12}",
     ];
     let id = "[a-z0-9._@-]{0,9}|[ -~é]{1,4}|a{126,129}";
-    (name, kind, option::of(id), vec(any::<u8>(), 0..20)).prop_map(|(name, kind, id, content)| File { name, kind, id, content })
+    (name, kind, option::of(id), vec(any::<u8>(), 0..20)).prop_map(|(name, kind, id, content)| File {
+        name,
+        kind,
+        id,
+        content,
+    })
 }
 
 /// A good e-mail with one field, or a few, that may be anything.
@@ -85,7 +90,12 @@ fn whatever_is_written_both_doors_say_the_same() {
     let t = runtime.block_on(TestOutbox::new());
     let (mut took, mut refused, mut left) = (0, 0, 0);
     let counts = std::cell::RefCell::new((&mut took, &mut refused, &mut left));
-    let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, max_shrink_iters: 100, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: CASES,
+        failure_persistence: None,
+        max_shrink_iters: 100,
+        ..Config::default()
+    });
     let result = runner.run(&mail(), |mail| {
         let both = runtime.block_on(async {
             // A key that comes again would be refused for that.
@@ -103,7 +113,9 @@ fn whatever_is_written_both_doors_say_the_same() {
     if let Err(error) = result {
         panic!("{error}");
     }
-    eprintln!("of {CASES} e-mails: {took} taken by both doors, {refused} refused by both, {left} left to the library");
+    eprintln!(
+        "of {CASES} e-mails: {took} taken by both doors, {refused} refused by both, {left} left to the library"
+    );
     assert!(took > CASES / 10 && refused > CASES / 10, "both are tried");
     runtime.block_on(async { drop(t) });
 }

@@ -77,7 +77,11 @@ async fn a_role_with_the_two_grants_sends_inside_its_transaction_and_sees_nothin
     .unwrap();
     assert!(tables.len() > 10, "{tables:?}");
     for table in tables {
-        for sql in [format!("SELECT * FROM {table}"), format!("DELETE FROM {table}"), format!("INSERT INTO {table} DEFAULT VALUES")] {
+        for sql in [
+            format!("SELECT * FROM {table}"),
+            format!("DELETE FROM {table}"),
+            format!("INSERT INTO {table} DEFAULT VALUES"),
+        ] {
             assert_eq!(code(&mut app, &sql).await, "42501", "{sql}");
         }
     }
@@ -156,21 +160,54 @@ async fn nothing_of_the_callers_takes_the_place_of_what_the_function_means() {
         "attachments": [{"filename": "..\\a/b", "content": "YQ==", "content_type": "a/b; c=\"d\""}],
     });
     let send = "SELECT facteur.send_email($1, $2, 'Thank you.', NULL, $3)";
-    let id: Uuid = sqlx::query_scalar(send).bind("ada@x.test").bind("Hi \\ there").bind(&options).fetch_one(&mut app).await.unwrap();
-    assert_eq!(t.number(&format!("SELECT count(*) FROM facteur.deliveries WHERE email_id = '{id}' AND run_at = '2030-02-03Z'")).await, 3);
+    let id: Uuid = sqlx::query_scalar(send)
+        .bind("ada@x.test")
+        .bind("Hi \\ there")
+        .bind(&options)
+        .fetch_one(&mut app)
+        .await
+        .unwrap();
+    assert_eq!(
+        t.number(&format!(
+            "SELECT count(*) FROM facteur.deliveries WHERE email_id = '{id}' AND run_at = '2030-02-03Z'"
+        ))
+        .await,
+        3
+    );
     let stored = t.stored(id).await;
     assert_eq!(stored.subject, "Hi \\ there");
     assert_eq!(stored.cc[0].name.as_deref(), Some("L, \"A\""));
-    assert_eq!(stored.cc.iter().map(|m| m.address.as_str()).collect::<Vec<_>>(), ["a@xn--tda.test", "A.B@sub.x.test"]);
+    assert_eq!(
+        stored.cc.iter().map(|m| m.address.as_str()).collect::<Vec<_>>(),
+        ["a@xn--tda.test", "A.B@sub.x.test"]
+    );
     assert_eq!(stored.attachments[0].filename, "b");
     // Backslashes in the rules mean what they meant: a dot is a dot, a control character one.
-    for bad in ["a@x.test\r\nRCPT TO:<e@x>", "aub@x,test", "a..b@x.test", "a@[127.0.0.1]", "\"A\\ <a@x.test>", "A\u{9b} <a@x.test>"] {
+    for bad in [
+        "a@x.test\r\nRCPT TO:<e@x>",
+        "aub@x,test",
+        "a..b@x.test",
+        "a@[127.0.0.1]",
+        "\"A\\ <a@x.test>",
+        "A\u{9b} <a@x.test>",
+    ] {
         assert!(bad.parse::<Address>().is_err());
-        let refused = sqlx::query(send).bind(bad).bind("Hi").bind(&options).execute(&mut app).await.unwrap_err();
+        let refused =
+            sqlx::query(send).bind(bad).bind("Hi").bind(&options).execute(&mut app).await.unwrap_err();
         assert_eq!(refusal(&refused).code, "22023", "{bad:?}");
     }
-    let refused = sqlx::query(send).bind("ada@x.test").bind("Hi\r\nBcc: e@x").bind(&options).execute(&mut app).await.unwrap_err();
-    assert!(refusal(&refused).message.starts_with("subject has a character that is not allowed (U+000D at position 2)"));
+    let refused = sqlx::query(send)
+        .bind("ada@x.test")
+        .bind("Hi\r\nBcc: e@x")
+        .bind(&options)
+        .execute(&mut app)
+        .await
+        .unwrap_err();
+    assert!(
+        refusal(&refused)
+            .message
+            .starts_with("subject has a character that is not allowed (U+000D at position 2)")
+    );
     app.close().await.unwrap();
     role.drop(&t).await;
 }

@@ -7,7 +7,8 @@ use crate::both::refusal;
 use crate::mail::{Mail, good};
 use crate::support::outbox::TestOutbox;
 
-const SEND: &str = r#"SELECT facteur.send_email('ada@x.test', 'Hi', 'Hello', options => '{"from": "shop@x.test"}')"#;
+const SEND: &str =
+    r#"SELECT facteur.send_email('ada@x.test', 'Hi', 'Hello', options => '{"from": "shop@x.test"}')"#;
 
 async fn everything(t: &TestOutbox) -> i64 {
     t.number(
@@ -32,11 +33,12 @@ async fn it_is_queued_if_and_only_if_the_transaction_commits() {
     let mut transaction = t.pool.begin().await.unwrap();
     for _ in 0..2 {
         let mut savepoint = transaction.begin().await.unwrap();
-        let id: Uuid = sqlx::query_scalar("SELECT facteur.send_email('ada@x.test', 'Hi', 'Hello', options => $1)")
-            .bind(all.options())
-            .fetch_one(&mut *savepoint)
-            .await
-            .unwrap();
+        let id: Uuid =
+            sqlx::query_scalar("SELECT facteur.send_email('ada@x.test', 'Hi', 'Hello', options => $1)")
+                .bind(all.options())
+                .fetch_one(&mut *savepoint)
+                .await
+                .unwrap();
         assert_eq!(id.get_version_num(), 7);
         savepoint.rollback().await.unwrap();
     }
@@ -78,7 +80,11 @@ async fn a_newer_email_takes_the_place_of_an_older_one_whatever_door_it_came_by(
     let named = Mail { supersedes: Some("login-code:ada".into()), ..good() };
     let first = t.by_library(named.builder()).await.unwrap();
     let second = t.by_sql(&named).await.unwrap();
-    let ended = |id: Uuid| format!("SELECT coalesce(min(final || ' ' || reason), 'live') FROM facteur.outcomes WHERE email_id = '{id}'");
+    let ended = |id: Uuid| {
+        format!(
+            "SELECT coalesce(min(final || ' ' || reason), 'live') FROM facteur.outcomes WHERE email_id = '{id}'"
+        )
+    };
     assert_eq!(t.text(&ended(first)).await, "cancelled superseded");
     let third = t.by_library(named.builder()).await.unwrap();
     assert_eq!(t.text(&ended(second)).await, "cancelled superseded");

@@ -20,7 +20,8 @@ async fn took(t: &TestOutbox, by_sql: bool, batch: u32) -> Duration {
         let mut transaction = t.pool.begin().await.unwrap();
         for _ in 0..batch {
             if by_sql {
-                let send = sqlx::query(SEND).bind(&mail.to[0]).bind(&mail.subject).bind(&mail.text).bind(&options);
+                let send =
+                    sqlx::query(SEND).bind(&mail.to[0]).bind(&mail.subject).bind(&mail.text).bind(&options);
                 send.execute(&mut *transaction).await.unwrap();
             } else {
                 enqueue(&mut *transaction, &email).await.unwrap();
@@ -40,7 +41,7 @@ async fn how_fast_it_is_beside_the_library() {
     for batch in [1, BATCH] {
         let (library, sql) = (took(&t, false, batch).await, took(&t, true, batch).await);
         let rate = |took: Duration| f64::from(EMAILS) / took.as_secs_f64();
-        println!(
+        eprintln!(
             "{batch} a transaction: {:.0} e-mails a second by SQL, {:.0} by the library: {:.2} of its speed",
             rate(sql),
             rate(library),

@@ -116,9 +116,15 @@ pub(crate) fn bad() -> Vec<(&'static str, Mail)> {
         ("headers[0]", header("X-A", "b\r\nBcc: e@x")),
         ("headers[0]", header("X-A", "b\u{9b}31m")),
         ("headers[0]", header("X-A", &"é".repeat(4_001))),
-        ("headers[1]", Mail { headers: vec![("X-A".into(), "v".into()), ("To".into(), "e@x.test".into())], ..good() }),
+        (
+            "headers[1]",
+            Mail { headers: vec![("X-A".into(), "v".into()), ("To".into(), "e@x.test".into())], ..good() },
+        ),
         ("headers", Mail { headers: (0..51).map(|i| (format!("X-{i}"), "v".into())).collect(), ..good() }),
-        ("headers", Mail { headers: (0..5).map(|i| (format!("X-{i}"), "é".repeat(2_000))).collect(), ..good() }),
+        (
+            "headers",
+            Mail { headers: (0..5).map(|i| (format!("X-{i}"), "é".repeat(2_000))).collect(), ..good() },
+        ),
         ("text", text("a\0b")),
         ("html", Mail { html: Some("a\0b".into()), ..good() }),
         ("text", Mail { text: None, ..good() }),
@@ -145,7 +151,10 @@ pub(crate) fn bad() -> Vec<(&'static str, Mail)> {
         ("attachments[0]", attached(file("a", "image/png", Some("a>b")))),
         ("attachments[0]", attached(file("a", "image/png", Some("")))),
         ("attachments[0]", attached(file("a", "image/png", Some(&"a".repeat(128))))),
-        ("attachments[1]", Mail { files: vec![file("a", "text/plain", None), file("..", "text/plain", None)], ..good() }),
+        (
+            "attachments[1]",
+            Mail { files: vec![file("a", "text/plain", None), file("..", "text/plain", None)], ..good() },
+        ),
         ("idempotency_key", Mail { key: Some(String::new()), ..good() }),
         ("idempotency_key", Mail { key: Some("é".into()), ..good() }),
         ("idempotency_key", Mail { key: Some("a\tb".into()), ..good() }),
@@ -157,17 +166,50 @@ pub(crate) fn bad() -> Vec<(&'static str, Mail)> {
         ("expires_at", Mail { scheduled_at: Some(now + hour), expires_at: Some(now), ..good() }),
         ("expires_at", Mail { scheduled_at: Some(now), expires_at: Some(now), ..good() }),
         // Of several, the one that the library checks first.
-        ("subject", Mail { subject: "\n".into(), from: "no".into(), headers: vec![("Bcc".into(), String::new())], ..to("no") }),
-        ("headers[0]", Mail { headers: vec![("Bcc".into(), String::new())], key: Some(String::new()), from: "no".into(), ..to("no") }),
-        ("idempotency_key", Mail { key: Some(String::new()), supersedes: Some(String::new()), from: "no".into(), ..to("no") }),
+        (
+            "subject",
+            Mail {
+                subject: "\n".into(),
+                from: "no".into(),
+                headers: vec![("Bcc".into(), String::new())],
+                ..to("no")
+            },
+        ),
+        (
+            "headers[0]",
+            Mail {
+                headers: vec![("Bcc".into(), String::new())],
+                key: Some(String::new()),
+                from: "no".into(),
+                ..to("no")
+            },
+        ),
+        (
+            "idempotency_key",
+            Mail { key: Some(String::new()), supersedes: Some(String::new()), from: "no".into(), ..to("no") },
+        ),
         ("supersedes", Mail { supersedes: Some(String::new()), from: "no".into(), ..to("no") }),
         ("from", Mail { from: "no".into(), ..to("no") }),
         ("to", Mail { cc: vec!["no".into()], files: vec![file("..", "", None)], ..to("no") }),
         ("reply_to", Mail { reply_to: vec!["no".into()], files: vec![file("..", "", None)], ..good() }),
     ];
     for name in [
-        "From", "To", "CC", "Bcc", "Sender", "Date", "Subject", "Message-ID", "MIME-Version", "Reply-To", "DKIM-Signature",
-        "Received", "Return-Path", "Content-Type", "CONTENT-transfer-encoding", "content-",
+        "From",
+        "To",
+        "CC",
+        "Bcc",
+        "Sender",
+        "Date",
+        "Subject",
+        "Message-ID",
+        "MIME-Version",
+        "Reply-To",
+        "DKIM-Signature",
+        "Received",
+        "Return-Path",
+        "Content-Type",
+        "CONTENT-transfer-encoding",
+        "content-",
     ] {
         cases.push(("headers[0]", header(name, "x")));
     }
@@ -198,7 +240,13 @@ pub(crate) fn accepted() -> Vec<Mail> {
         to("a@1.x1"),
         Mail { to: vec!["a@x.test".into(); 50], ..good() },
         Mail { to: vec!["a@x.test".into(), "A@x.test".into(), "a@X.test".into()], ..with("b@x.test") },
-        Mail { to: many(50), cc: many(50), bcc: vec!["z@x.test".into(), "c1@x.test".into()], reply_to: many(50), ..good() },
+        Mail {
+            to: many(50),
+            cc: many(50),
+            bcc: vec!["z@x.test".into(), "c1@x.test".into()],
+            reply_to: many(50),
+            ..good()
+        },
         Mail { bcc: vec!["b@x.test".into(), "c@x.test".into()], ..with("d@x.test") },
         subject(""),
         subject("x".repeat(998)),
@@ -210,7 +258,10 @@ pub(crate) fn accepted() -> Vec<Mail> {
         header("x_under-score", ""),
         header(&"X".repeat(76), &"v".repeat(4_000)),
         header("Contents", "v"),
-        Mail { headers: vec![("X-A".into(), "1".into()), ("X-B".into(), "2".into()), ("X-A".into(), "3".into())], ..good() },
+        Mail {
+            headers: vec![("X-A".into(), "1".into()), ("X-B".into(), "2".into()), ("X-A".into(), "3".into())],
+            ..good()
+        },
         Mail { headers: (0..50).map(|i| (format!("X-{i}"), "v".into())).collect(), ..good() },
         text(""),
         text("\n.\n"),
@@ -233,11 +284,19 @@ pub(crate) fn accepted() -> Vec<Mail> {
         attached(file("logo.png", "image/png", Some(&"a".repeat(127)))),
         Mail {
             html: Some("<img src=cid:logo>".into()),
-            files: vec![file("a.pdf", "application/pdf", None), file("b.png", "image/png", Some("logo")), File { content: vec![], ..file("c", "a/b", None) }],
+            files: vec![
+                file("a.pdf", "application/pdf", None),
+                file("b.png", "image/png", Some("logo")),
+                File { content: vec![], ..file("c", "a/b", None) },
+            ],
             ..good()
         },
         Mail { scheduled_at: Some(now + hour), ..good() },
-        Mail { scheduled_at: Some(now + hour + Duration::microseconds(123_456)), expires_at: Some(now + hour * 2), ..good() },
+        Mail {
+            scheduled_at: Some(now + hour + Duration::microseconds(123_456)),
+            expires_at: Some(now + hour * 2),
+            ..good()
+        },
         // In the past is at once; the HTTP door, where it is more likely a slip, says no.
         Mail { scheduled_at: Some(OffsetDateTime::UNIX_EPOCH - hour), ..good() },
         Mail { expires_at: Some(now + hour), ..good() },
@@ -263,7 +322,11 @@ async fn what_is_bad_is_refused_by_both_doors_for_the_same_field_in_the_same_wor
         }
     }
     assert_eq!(t.states().await, "none");
-    assert_eq!(t.number("SELECT (SELECT count(*) FROM facteur.emails) + (SELECT count(*) FROM facteur.events)").await, 0);
+    assert_eq!(
+        t.number("SELECT (SELECT count(*) FROM facteur.emails) + (SELECT count(*) FROM facteur.events)")
+            .await,
+        0
+    );
 }
 
 #[tokio::test]
@@ -278,7 +341,12 @@ async fn what_is_good_is_taken_by_both_doors_as_the_same_rows_and_the_same_bytes
 #[tokio::test]
 async fn domains_that_need_the_tables_of_idna_are_left_to_the_other_doors() {
     let t = TestOutbox::new().await;
-    for mail in [to("a@Ü.test"), to("a@שלום.test"), to("a@💩.test"), Mail { from: "a@xn--9dbaq6d1a.test".into(), ..good() }] {
+    for mail in [
+        to("a@Ü.test"),
+        to("a@שלום.test"),
+        to("a@💩.test"),
+        Mail { from: "a@xn--9dbaq6d1a.test".into(), ..good() },
+    ] {
         assert!(matches!(t.by_both(&mail).await, Both::LeftToOthers), "{mail:?}");
     }
 }

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::both::refusal;
 use crate::support::outbox::{TestOutbox, pace};
 
-const SEND: &str = r#"SELECT facteur.send_email('ada@x.test', 'Hi', 'Hello', options => '{"from": "shop@x.test"}')"#;
+const SEND: &str =
+    r#"SELECT facteur.send_email('ada@x.test', 'Hi', 'Hello', options => '{"from": "shop@x.test"}')"#;
 
 /// A worker that runs and listens, and the server that it sends to.
 struct Running {
@@ -69,7 +70,7 @@ async fn mail_by_sql_leaves_within_the_poll_interval() {
     running.arrived(1).await;
     running.sql(SEND).await;
     let took = running.arrived(2).await;
-    println!("from the commit to the server, by polling alone: {took:?}");
+    eprintln!("from the commit to the server, by polling alone: {took:?}");
     assert!(took < Duration::from_millis(2_500), "{took:?}");
     running.stop().await;
 }
@@ -77,7 +78,8 @@ async fn mail_by_sql_leaves_within_the_poll_interval() {
 #[tokio::test]
 async fn after_the_commit_wake_brings_it_at_once() {
     let running = Running::start(Duration::from_secs(60)).await;
-    let listens = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN%'";
+    let listens =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN%'";
     while running.t.number(listens).await == 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -88,7 +90,7 @@ async fn after_the_commit_wake_brings_it_at_once() {
     running.sql(SEND).await;
     running.sql("SELECT facteur.wake()").await;
     let took = running.arrived(2).await;
-    println!("from facteur.wake() to the server: {took:?}");
+    eprintln!("from facteur.wake() to the server: {took:?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
     running.stop().await;
 }
