@@ -2,7 +2,8 @@
 --
 -- New functions only: no table is touched. The rules are those of src/email/, each in a function that names
 -- the Rust function that it mirrors, in the same order and with the same words; tests/sql_door/table.rs and
--- tests/sql_door/random.rs send the same inputs through both and compare.
+-- tests/sql_door/random.rs send the same inputs through both and compare. tests/sql_door/broken.rs breaks each rule once
+-- and sees the comparison fail (cargo test --test sql_door -- --ignored).
 --
 -- send_email runs with its owner's rights, so nothing of its caller's may change what a name or a text in it
 -- means: search_path and standard_conforming_strings are fixed for it, and with it for what it calls. Nobody

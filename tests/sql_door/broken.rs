@@ -128,7 +128,7 @@ async fn break_one(t: &TestOutbox, name: &str, right: &str, wrong: &str) -> bool
 }
 
 #[tokio::test]
-#[ignore = "a minute or two: for who changes a rule"]
+#[ignore = "some minutes: for who changes a rule"]
 async fn every_rule_that_is_broken_is_seen() {
     let mut unseen = Vec::new();
     for (name, right, wrong) in BREAKS {
