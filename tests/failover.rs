@@ -123,9 +123,9 @@ async fn when_a_says_later_b_sends_everything_and_a_is_left_alone() {
         let later = Script::new().at(stage, Fault::reply(451, "4.3.0 later"));
         let (a, b) =
             (SmtpServer::start(later).await.unwrap(), SmtpServer::start(Script::new()).await.unwrap());
-        queue(&t, 60).await;
-        assert_eq!(drain_in_time(&over(&t, &a, &b)).await, 60);
-        assert_eq!((a.accepted().len(), recipients(&b).len()), (0, 60));
+        queue(&t, 36).await;
+        assert_eq!(drain_in_time(&over(&t, &a, &b)).await, 36);
+        assert_eq!((a.accepted().len(), recipients(&b).len()), (0, 36));
         assert!(breaker(&t, "a").await.contains("451 4.3.0 later"), "{}", breaker(&t, "a").await);
         // A batch of 16 that was under way when it opened; in proportion it takes twenty.
         assert!(hops(&t).await <= most, "{stage:?}: {}", hops(&t).await);

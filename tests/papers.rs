@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-const PAPERS: [&str; 6] = [
+const PAPERS: [&str; 7] = [
     "README.md",
     "README.fr.md",
     "ARCHITECTURE.md",
     "docs/metrics.md",
     "docs/outbox.md",
     "docs/providers.md",
+    "docs/sql.md",
 ];
 
 /// `file.rs::name` in a paper.

@@ -53,6 +53,7 @@ impl Attachment {
         }
         single_line(&self.filename, 255).map_err(AttachmentError::Name)?;
         if lettre::message::header::ContentType::parse(&self.content_type).is_err()
+            || self.content_type.ends_with('/')
             || single_line(&self.content_type, 255).is_err()
         {
             return Err(AttachmentError::Type);
@@ -86,8 +87,10 @@ mod tests {
         assert_eq!(named("dir/"), Err(AttachmentError::NoName));
         assert_eq!(named(".."), Err(AttachmentError::NoName));
         assert!(matches!(named("a\r\nb"), Err(AttachmentError::Name(_))));
-        let odd_type = Attachment::new("a", "nonsense", vec![]).check();
-        assert_eq!(odd_type, Err(AttachmentError::Type));
+        for odd in ["nonsense", "text/", "/plain"] {
+            let odd_type = Attachment::new("a", odd, vec![]).check();
+            assert_eq!(odd_type, Err(AttachmentError::Type), "{odd}");
+        }
         let odd_id = Attachment::new("a", "image/png", vec![]).inline("a>b").check();
         assert_eq!(odd_id, Err(AttachmentError::ContentId));
     }

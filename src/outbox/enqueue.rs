@@ -49,6 +49,7 @@ impl Outbox {
 /// wait too, has ended the transaction.
 pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enqueued, OutboxError> {
     let row = Row::new(email);
+    // facteur.send_email writes the same rows for who speaks SQL; tests/sql_door/ holds the two together.
     let written = sqlx::query!(
         r#"
         -- A repeated key comes back with the e-mail it stands for; the update waits for a first writer
