@@ -78,6 +78,7 @@ mod tests {
     fn deliveries(states: &[&str]) -> Vec<DeliveryView> {
         let view = |state: &&str| DeliveryView {
             position: 0,
+            recipient: String::new(),
             state: (*state).into(),
             reason: None,
             attempts: 1,

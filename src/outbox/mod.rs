@@ -3,6 +3,7 @@
 //! A delivery is held by a lease with a fencing token, never by an open transaction: claiming,
 //! settling and reaping are one short statement each, and a write with an old token touches nothing.
 
+mod batch;
 mod by_hand;
 mod cancel;
 mod claim;
@@ -11,7 +12,9 @@ mod cursor;
 mod delivery;
 mod enqueue;
 mod health;
+mod list;
 mod listener;
+mod origin;
 mod payload;
 mod prune;
 mod read;
@@ -32,15 +35,18 @@ use tokio::sync::Notify;
 
 use connection::Line;
 
+pub use batch::EnqueuedBatch;
 pub use cancel::Cancelled;
 pub use claim::ClaimedDelivery;
 pub use cursor::Cursor;
 pub use delivery::{DeliveryId, LeaseToken};
 pub use enqueue::{Enqueued, enqueue};
 pub use health::Health;
+pub use list::{EmailSummary, Page};
+pub use origin::Origin;
 pub use payload::Payloads;
 pub use prune::Pruned;
-pub use read::{DeliveryView, EmailView, Status};
+pub use read::{AttachmentView, DeliveryView, EmailView, EventView, Status};
 pub use reap::Reaped;
 pub use schema::migrate;
 pub use session::SessionId;
