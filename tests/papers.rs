@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-const PAPERS: [&str; 5] = ["README.md", "README.fr.md", "ARCHITECTURE.md", "docs/metrics.md", "docs/outbox.md"];
+const PAPERS: [&str; 5] =
+    ["README.md", "README.fr.md", "ARCHITECTURE.md", "docs/metrics.md", "docs/outbox.md"];
 
 /// `file.rs::name` in a paper.
 fn named(paper: &str) -> Vec<(String, String)> {

@@ -70,6 +70,7 @@ fn settings_for_serving(settings: DevSettings, mail: &Mail, url: SecretString) -
     Settings {
         profile: Profile::Development { relay: mail.relay(settings.relay) },
         http: settings.http,
+        limits: settings.limits,
         database: Database { url, access: settings.database },
         sender: settings.sender,
         worker,

@@ -147,6 +147,12 @@ impl EmailBuilder {
         self
     }
 
+    /// The plain text.
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
     /// The HTML alternative of the text.
     pub fn html(mut self, html: impl Into<String>) -> Self {
         self.html = Some(html.into());

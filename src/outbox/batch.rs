@@ -49,7 +49,11 @@ impl Outbox {
     ///
     /// # Errors
     /// The database cannot be reached.
-    pub async fn find_key(&self, key: &str, origin: &Origin) -> Result<Option<(Vec<EmailId>, bool)>, OutboxError> {
+    pub async fn find_key(
+        &self,
+        key: &str,
+        origin: &Origin,
+    ) -> Result<Option<(Vec<EmailId>, bool)>, OutboxError> {
         let row = sqlx::query!(
             r#"SELECT coalesce(email_ids, ARRAY[email_id]) AS "ids!", request_sha256 = $3 AS "same!"
                FROM facteur.idempotency
