@@ -1,7 +1,7 @@
 //! `/emails/{id}/attachments`: the files of an e-mail.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HOST, HeaderName, X_CONTENT_TYPE_OPTIONS,
@@ -12,6 +12,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::auth::Caller;
 use super::emails::visible;
+use super::place::Place;
 use super::{Api, ApiError, moment};
 use crate::email::EmailId;
 use crate::outbox::AttachmentView;
@@ -24,7 +25,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    Place(id): Place<String>,
 ) -> Result<Json<Value>, ApiError> {
     let id = visible(&api, &caller, &id).await?;
     let files = api.outbox.attachments(id).await?;
@@ -38,7 +39,7 @@ pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
     headers: HeaderMap,
-    Path((id, attachment)): Path<(String, String)>,
+    Place((id, attachment)): Place<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
     let id = visible(&api, &caller, &id).await?;
     let position: i16 = attachment.parse().map_err(|_| UNKNOWN)?;
@@ -53,7 +54,7 @@ pub(super) async fn show(
 pub(super) async fn download(
     State(api): State<Api>,
     caller: Caller,
-    Path((id, attachment)): Path<(String, String)>,
+    Place((id, attachment)): Place<(String, String)>,
 ) -> Result<impl IntoResponse, ApiError> {
     let id = visible(&api, &caller, &id).await?;
     let position: i16 = attachment.parse().map_err(|_| UNKNOWN)?;

@@ -1,11 +1,12 @@
 //! What a person decides: ours, for role admin.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::auth::Admin;
 use super::emails::visible;
+use super::place::Place;
 use super::{Api, ApiError};
 
 const UNKNOWN: ApiError = ApiError::NotFound("Email not found");
@@ -14,7 +15,7 @@ const UNKNOWN: ApiError = ApiError::NotFound("Email not found");
 pub(super) async fn retry(
     State(api): State<Api>,
     Admin(caller): Admin,
-    Path(id): Path<String>,
+    Place(id): Place<String>,
 ) -> Result<Json<Value>, ApiError> {
     let id = visible(&api, &caller, &id).await?;
     match api.outbox.retry(id, caller.name()).await?.ok_or(UNKNOWN)? {
@@ -29,7 +30,7 @@ pub(super) async fn retry(
 pub(super) async fn give_up(
     State(api): State<Api>,
     Admin(caller): Admin,
-    Path(id): Path<String>,
+    Place(id): Place<String>,
 ) -> Result<Json<Value>, ApiError> {
     let id = visible(&api, &caller, &id).await?;
     match api.outbox.give_up(id, caller.name()).await?.ok_or(UNKNOWN)? {

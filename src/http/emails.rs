@@ -1,7 +1,7 @@
 //! `/emails`: what the Resend clients call.
 
 use axum::Json;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::auth::Caller;
 use super::fields::{Raw, object};
+use super::place::Place;
 use super::{Api, ApiError, body, email_answer, email_request, idempotency};
 use crate::email::{Email, EmailId};
 use crate::outbox::{Enqueued, Origin, Page};
@@ -121,7 +122,7 @@ pub(super) async fn visible(api: &Api, caller: &Caller, id: &str) -> Result<Emai
 pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    Place(id): Place<String>,
 ) -> Result<Json<Value>, ApiError> {
     let id = visible(&api, &caller, &id).await?;
     let email = api.outbox.find(id).await?.ok_or(UNKNOWN)?;
@@ -133,7 +134,7 @@ pub(super) async fn show(
 pub(super) async fn cancel(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    Place(id): Place<String>,
 ) -> Result<Json<Value>, ApiError> {
     let id = visible(&api, &caller, &id).await?;
     let found = api.outbox.cancel(id).await?.ok_or(UNKNOWN)?;
@@ -158,7 +159,7 @@ async fn is_withdrawn(api: &Api, id: EmailId) -> Result<bool, ApiError> {
 pub(super) async fn reschedule(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    Place(id): Place<String>,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
     #[derive(Deserialize)]

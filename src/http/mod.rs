@@ -16,6 +16,7 @@ mod idempotency;
 mod jwt;
 mod metrics;
 mod moment;
+mod place;
 mod plain_text;
 mod rate;
 mod test_email;
