@@ -56,23 +56,26 @@ fn add(context: &mut Context, json: &str, depth: usize) {
         context.update(&(text.len() as u64).to_be_bytes());
         context.update(text.as_bytes());
     };
-    if depth < MAX_DEPTH && json.starts_with('{') {
-        if let Ok(members) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(json) {
-            part(b'{', &members.len().to_string());
-            for (name, value) in members {
-                context.update(&[b':']);
-                context.update(&(name.len() as u64).to_be_bytes());
-                context.update(name.as_bytes());
-                add(context, value.get(), depth + 1);
-            }
-            return;
+    if depth < MAX_DEPTH
+        && json.starts_with('{')
+        && let Ok(members) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(json)
+    {
+        part(b'{', &members.len().to_string());
+        for (name, value) in members {
+            context.update(b":");
+            context.update(&(name.len() as u64).to_be_bytes());
+            context.update(name.as_bytes());
+            add(context, value.get(), depth + 1);
         }
-    } else if depth < MAX_DEPTH && has_objects(json) {
-        if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(json) {
-            part(b'[', &items.len().to_string());
-            items.iter().for_each(|item| add(context, item.get(), depth + 1));
-            return;
-        }
+        return;
+    }
+    if depth < MAX_DEPTH
+        && has_objects(json)
+        && let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(json)
+    {
+        part(b'[', &items.len().to_string());
+        items.iter().for_each(|item| add(context, item.get(), depth + 1));
+        return;
     }
     part(b'=', json);
 }
@@ -109,7 +112,7 @@ mod tests {
     #[test]
     fn the_order_of_members_does_not_matter_and_everything_else_does() {
         let one = fingerprint(r#"{"to":["a","b"],"headers":{"X":"1","Y":"2"}}"#);
-        assert_eq!(one, fingerprint(r#" { "headers" : {"Y":"2","X":"1"}, "to": ["a","b"] } "#.replace("[\"a\",\"b\"]", "[\"a\",\"b\"]").as_str()));
+        assert_eq!(one, fingerprint(r#" { "headers" : {"Y":"2","X":"1"}, "to": ["a","b"] } "#));
         for other in [
             r#"{"to":["b","a"],"headers":{"X":"1","Y":"2"}}"#,
             r#"{"to":["a","b"],"headers":{"X":"1","Y":"3"}}"#,
