@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use facteur::app::{self, AppError, ByHand, Parts};
-use facteur::http::{self, Role};
+use facteur::http::{self, Bearer, Role};
 #[cfg(feature = "local")]
 use facteur::settings::DevSettings;
 use facteur::settings::{self, Database, Faults, JwtKey, Log, Settings, Variables};
@@ -47,6 +47,12 @@ enum Command {
         /// How long it lives, in hours: at most 24 for admin, 720 for system
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
         hours: u32,
+        /// The bearer's name: bearers of one name share what they sent
+        #[arg(long)]
+        subject: Option<String>,
+        /// A domain that the bearer may send from; several times for several, never for every domain
+        #[arg(long)]
+        domain: Vec<String>,
     },
     /// Says whether settings, database and each transport work; sends nothing
     Check,
@@ -161,7 +167,14 @@ fn run(command: &Command) -> Result<(), Failure> {
             let database = Database::from_variables(&variables)?;
             start(&variables, app::migrate(&database))
         }
-        Command::Token { role, hours } => token(&variables, *role, *hours),
+        Command::Token { role, hours, subject, domain } => {
+            let role = match role {
+                RoleName::Admin => Role::Admin,
+                RoleName::System => Role::System,
+            };
+            let domains = (!domain.is_empty()).then(|| domain.clone());
+            token(&variables, Bearer { role, subject: subject.clone(), domains }, *hours)
+        }
         Command::Check => {
             let settings = Settings::from_variables(&variables)?;
             start(&variables, app::check(&settings, &mut std::io::stdout()))
@@ -186,13 +199,9 @@ fn start(variables: &Variables, work: impl Future<Output = Result<(), AppError>>
 }
 
 #[expect(clippy::print_stdout, reason = "the token is this command's answer")]
-fn token(variables: &Variables, role: RoleName, hours: u32) -> Result<(), Failure> {
+fn token(variables: &Variables, bearer: Bearer, hours: u32) -> Result<(), Failure> {
     let key = JwtKey::from_variables(variables)?;
-    let role = match role {
-        RoleName::Admin => Role::Admin,
-        RoleName::System => Role::System,
-    };
     let life = time::Duration::hours(i64::from(hours));
-    println!("{}", http::mint(&key, role, life, time::OffsetDateTime::now_utc())?);
+    println!("{}", http::mint_for(&key, bearer, life, time::OffsetDateTime::now_utc())?);
     Ok(())
 }

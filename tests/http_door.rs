@@ -42,6 +42,7 @@ impl Door {
             sender: "noreply@local.test".into(),
             readiness: Readiness::default(),
             metrics: Exposition::default(),
+            limits: facteur::settings::Limits::open(),
         };
         tokio::spawn(async move { axum::serve(listener, http::router(api)).await });
         Self { base, client: Client::builder().no_proxy().build().unwrap() }

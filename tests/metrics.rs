@@ -66,7 +66,8 @@ async fn open(outbox: Outbox, access: Access, metrics: Exposition) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/metrics", listener.local_addr().unwrap());
     let (sender, readiness) = ("noreply@local.test".into(), Readiness::default());
-    let api = Api { outbox, access, sender, readiness, metrics };
+    let limits = facteur::settings::Limits::open();
+    let api = Api { outbox, access, sender, readiness, metrics, limits };
     tokio::spawn(async move { axum::serve(listener, http::router(api)).await });
     url
 }

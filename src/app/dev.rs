@@ -74,6 +74,7 @@ fn settings_for_serving(settings: DevSettings, mail: &Mail, url: SecretString) -
     Settings {
         profile: Profile::Development { ways },
         http: settings.http,
+        limits: settings.limits,
         database: Database { url, access: settings.database },
         sender: settings.sender,
         worker,

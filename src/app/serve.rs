@@ -99,6 +99,7 @@ async fn answer(
         sender: settings.sender.as_str().into(),
         readiness: readiness.clone(),
         metrics: metrics.clone(),
+        limits: settings.limits.clone(),
     };
     let begin = shutdown.begin.clone();
     tokio::spawn(async move {

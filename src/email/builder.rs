@@ -3,6 +3,7 @@ use time::OffsetDateTime;
 use super::address::Mailbox;
 use super::attachment::Attachment;
 use super::header::Header;
+use super::tag::Tag;
 
 /// An e-mail that has been checked: whatever is in here can be stored, rendered and sent.
 ///
@@ -34,6 +35,7 @@ pub struct Email {
     pub(crate) idempotency_key: Option<String>,
     pub(crate) supersedes: Option<String>,
     pub(crate) sensitive: bool,
+    pub(crate) tags: Vec<Tag>,
 }
 
 /// Which of two due mails goes first.
@@ -82,6 +84,7 @@ pub struct EmailBuilder {
     pub(super) idempotency_key: Option<String>,
     pub(super) supersedes: Option<String>,
     pub(super) sensitive: bool,
+    pub(super) tags: Vec<Tag>,
 }
 
 impl Email {
@@ -141,6 +144,12 @@ impl EmailBuilder {
     /// Where answers go instead of to `from`.
     pub fn reply_to(mut self, mailbox: impl Into<String>) -> Self {
         self.reply_to.push(mailbox.into());
+        self
+    }
+
+    /// The plain text.
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
         self
     }
 
@@ -213,6 +222,12 @@ impl EmailBuilder {
     /// The idempotency key, if any, keeps a SHA-256 of the e-mail for its 24 hours.
     pub fn sensitive(mut self, sensitive: bool) -> Self {
         self.sensitive = sensitive;
+        self
+    }
+
+    /// A label of the caller's own, such as `category`, `welcome`: kept with the e-mail, never sent along.
+    pub fn tag(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.tags.push(Tag { name: name.into(), value: value.into() });
         self
     }
 }

@@ -6,6 +6,7 @@ use super::builder::{Email, EmailBuilder};
 use super::field::single_line;
 use super::header::Header;
 use super::invalid::{InvalidEmail, Problem};
+use super::tag::Tag;
 
 /// Characters of a subject.
 const MAX_SUBJECT: usize = 998;
@@ -14,6 +15,8 @@ const MAX_RECIPIENTS: usize = 50;
 /// Custom headers, and their bytes together.
 const MAX_HEADERS: usize = 50;
 const MAX_HEADER_BYTES: usize = 16_000;
+/// Tags of one e-mail.
+const MAX_TAGS: usize = 50;
 /// Characters of the name that newer e-mails supersede older ones by.
 const MAX_NAME: usize = 128;
 /// Bytes of text, HTML and attachments together, before they are encoded for the way.
@@ -34,6 +37,7 @@ impl EmailBuilder {
         check_headers(&self.headers)?;
         check_times_and_key(&self)?;
         check_supersedes(self.supersedes.as_deref())?;
+        check_tags(&self.tags)?;
         Ok(Email {
             from: mailbox("from", &self.from)?,
             to: mailboxes("to", &self.to)?,
@@ -52,6 +56,7 @@ impl EmailBuilder {
             idempotency_key: self.idempotency_key,
             supersedes: self.supersedes,
             sensitive: self.sensitive,
+            tags: self.tags,
         })
     }
 }
@@ -130,6 +135,17 @@ fn check_supersedes(name: Option<&str>) -> Result<(), InvalidEmail> {
     }
 }
 
+fn check_tags(tags: &[Tag]) -> Result<(), InvalidEmail> {
+    let count = tags.len();
+    if count > MAX_TAGS {
+        return Err(InvalidEmail::new("tags", Problem::TooMany { count, limit: MAX_TAGS }));
+    }
+    for (i, tag) in tags.iter().enumerate() {
+        tag.check().map_err(|e| InvalidEmail::new(format!("tags[{i}]"), e))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +173,7 @@ mod tests {
         assert_eq!(refused(builder().header("X-A", "1").header("Bcc", "e@x.test")), "headers[1]");
         assert_eq!(refused(builder().attach(Attachment::new("..", "text/plain", vec![]))), "attachments[0]");
         assert_eq!(refused(builder().idempotency_key("")), "idempotency_key");
+        assert_eq!(refused(builder().tag("a", "1").tag("b c", "2")), "tags[1]");
         let (early, late) = (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::UNIX_EPOCH + time::Duration::HOUR);
         assert_eq!(refused(builder().scheduled_at(late).expires_at(early)), "expires_at");
     }

@@ -2,6 +2,7 @@ use super::address::AddressError;
 use super::attachment::AttachmentError;
 use super::field::FieldError;
 use super::header::HeaderError;
+use super::tag::TagError;
 
 /// A field that cannot be taken, by the name its caller knows it by, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +27,8 @@ pub enum Problem {
     Header(#[from] HeaderError),
     #[error(transparent)]
     Attachment(#[from] AttachmentError),
+    #[error(transparent)]
+    Tag(#[from] TagError),
     #[error("is missing: {0}")]
     Missing(&'static str),
     #[error("has {count} entries, the most is {limit}")]

@@ -13,6 +13,7 @@ mod id;
 mod invalid;
 mod mime;
 mod stored;
+mod tag;
 
 pub use address::{Address, AddressError, Mailbox};
 pub use attachment::{Attachment, AttachmentError};
@@ -23,3 +24,4 @@ pub use id::EmailId;
 pub use invalid::{InvalidEmail, Problem};
 pub use mime::RenderError;
 pub use stored::StoredEmail;
+pub use tag::{Tag, TagError};

@@ -1,9 +1,11 @@
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use super::jwt::{self, Role};
 use super::{Api, ApiError};
+use crate::email::Mailbox;
 use crate::settings::{JwtKey, Profile};
 
 /// Who may call.
@@ -25,23 +27,126 @@ impl From<&Profile> for Access {
 }
 
 /// A caller who may send: extracting it is the check.
-pub(super) struct Caller;
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    name: String,
+    role: Role,
+    /// The domains it may send from; none is every domain.
+    domains: Option<Vec<String>>,
+    development: bool,
+}
+
+impl Caller {
+    /// Whose e-mails and whose idempotency keys.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whose e-mails it may see: none is everybody's.
+    pub(super) fn sees(&self) -> Option<&str> {
+        match self.role {
+            Role::Admin => None,
+            Role::System => Some(&self.name),
+        }
+    }
+
+    pub(super) fn in_development(&self) -> bool {
+        self.development
+    }
+
+    /// # Errors
+    /// The token is bound to other domains.
+    pub(super) fn may_send_from(&self, from: &Mailbox) -> Result<(), ApiError> {
+        match &self.domains {
+            Some(domains) if !domains.iter().any(|domain| domain == from.address.domain()) => {
+                let given: String = from.address.domain().chars().take(64).collect();
+                Err(ApiError::Sender(format!(
+                    "from has the domain {given}, and this token may send from {} only",
+                    domains.join(", ")
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A name that no other caller's e-mails meet.
+    ///
+    /// # Errors
+    /// Too long, or empty.
+    pub(super) fn own_name(&self, name: String) -> Result<String, ApiError> {
+        if self.development {
+            return Ok(name);
+        }
+        let most = 127 - self.name.len();
+        if (1..=most).contains(&name.chars().count()) {
+            return Ok(format!("{}/{name}", self.name));
+        }
+        Err(ApiError::Invalid(format!("supersedes must be 1 to {most} characters")))
+    }
+}
+
+/// Why a caller is not let in.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Denied {
+    Unauthorized,
+    Forbidden,
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unauthorized => Self::Unauthorized,
+            Denied::Forbidden => Self::Forbidden,
+        }
+    }
+}
+
+impl Access {
+    /// Who calls, by the token that came along.
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<Caller, Denied> {
+        let Self::Bearer(key) = self else {
+            let name = "development".into();
+            return Ok(Caller { name, role: Role::Admin, domains: None, development: true });
+        };
+        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = given.and_then(bearer).ok_or(Denied::Unauthorized)?;
+        match jwt::verify(key, token) {
+            Ok(Some(bearer)) => {
+                // A colon is in no subject: nobody can call themselves so.
+                let name = bearer.subject.unwrap_or_else(|| match bearer.role {
+                    Role::Admin => "role:admin".into(),
+                    Role::System => "role:system".into(),
+                });
+                Ok(Caller { name, role: bearer.role, domains: bearer.domains, development: false })
+            }
+            Ok(None) => Err(Denied::Forbidden),
+            Err(error) => {
+                tracing::debug!(%error, "a token was refused");
+                Err(Denied::Unauthorized)
+            }
+        }
+    }
+}
 
 impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let Access::Bearer(key) = &api.access else { return Ok(Self) };
-        let given = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = given.and_then(bearer).ok_or(ApiError::Unauthorized)?;
-        match jwt::verify(key, token) {
-            Ok(Some(Role::Admin | Role::System)) => Ok(Self),
-            Ok(None) => Err(ApiError::Forbidden),
-            Err(error) => {
-                tracing::debug!(%error, "a token was refused");
-                Err(ApiError::Unauthorized)
-            }
-        }
+        // Whoever counted the request has looked already.
+        let known = parts.extensions.remove::<Result<Self, Denied>>();
+        Ok(known.unwrap_or_else(|| api.access.admit(&parts.headers))?)
+    }
+}
+
+/// A caller of role admin.
+pub(super) struct Admin(pub(super) Caller);
+
+impl FromRequestParts<Api> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, api).await?;
+        if caller.role == Role::Admin { Ok(Self(caller)) } else { Err(ApiError::Forbidden) }
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use signature::{Signer, Verifier};
 use time::{Duration, OffsetDateTime};
 
+use crate::email::Address;
 use crate::settings::JwtKey;
 
 const ISSUER: &str = "facteur";
@@ -43,6 +44,47 @@ pub enum TokenError {
     /// A life that is longer than the role may have.
     #[error("the token lives longer than its role may")]
     TooLong,
+    /// A subject that is not one.
+    #[error("the subject must be 1 to 58 ASCII letters, digits and . _ - @")]
+    Subject,
+    /// A domain that is not one, or no domain at all.
+    #[error("{0:?} is not a domain that mail can come from")]
+    Domain(String),
+}
+
+/// What a token says of its bearer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bearer {
+    /// What it may do.
+    pub role: Role,
+    /// Its name, 1 to 58 ASCII letters, digits and `. _ - @`: bearers of one name share what they sent.
+    pub subject: Option<String>,
+    /// The domains that it may send from; none is every domain.
+    pub domains: Option<Vec<String>>,
+}
+
+impl Bearer {
+    /// A bearer without a name, for every domain.
+    pub fn of(role: Role) -> Self {
+        Self { role, subject: None, domains: None }
+    }
+
+    fn check(mut self) -> Result<Self, TokenError> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@".contains(&b);
+        let good = |subject: &String| (1..=58).contains(&subject.len()) && subject.bytes().all(plain);
+        if self.subject.as_ref().is_some_and(|subject| !good(subject)) {
+            return Err(TokenError::Subject);
+        }
+        for domain in self.domains.iter_mut().flatten() {
+            // As the domain of a sender is kept: in lower case and A-labels.
+            let address = format!("a@{domain}").parse::<Address>();
+            *domain = address.map_err(|_| TokenError::Domain(domain.clone()))?.domain().to_owned();
+        }
+        match &self.domains {
+            Some(domains) if domains.is_empty() => Err(TokenError::Domain(String::new())),
+            _ => Ok(self),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,6 +95,10 @@ struct Claims {
     exp: i64,
     /// As it came: a role that is not known is a good token without rights.
     role: serde_json::Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sub: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    domains: Option<Vec<String>>,
 }
 
 /// A token of this role, good from now for `life`.
@@ -60,6 +106,20 @@ struct Claims {
 /// # Errors
 /// The life is longer than the role may have.
 pub fn mint(key: &JwtKey, role: Role, life: Duration, now: OffsetDateTime) -> Result<String, TokenError> {
+    mint_for(key, Bearer::of(role), life, now)
+}
+
+/// A token of this bearer, good from now for `life`.
+///
+/// # Errors
+/// The life is longer than the role may have, or the subject or a domain is none.
+pub fn mint_for(
+    key: &JwtKey,
+    bearer: Bearer,
+    life: Duration,
+    now: OffsetDateTime,
+) -> Result<String, TokenError> {
+    let Bearer { role, subject, domains } = bearer.check()?;
     if life > role.longest_life() {
         return Err(TokenError::TooLong);
     }
@@ -70,16 +130,18 @@ pub fn mint(key: &JwtKey, role: Role, life: Duration, now: OffsetDateTime) -> Re
         exp: (now + life).unix_timestamp(),
         role: serde_json::to_value(role)
             .map_err(|e| TokenError::Invalid(ErrorKind::Json(e.into()).into()))?,
+        sub: subject,
+        domains,
     };
     use_ring();
     let key = EncodingKey::from_secret(key.bytes());
     Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)?)
 }
 
-/// The role of a good token; none when its role is not one of ours.
+/// Who bears a good token; none when its role is not one of ours.
 ///
 /// The algorithm is ours, never the token's; `kid`, `jku`, `x5u` and `jwk` are not looked at.
-pub(super) fn verify(key: &JwtKey, token: &str) -> Result<Option<Role>, TokenError> {
+pub(super) fn verify(key: &JwtKey, token: &str) -> Result<Option<Bearer>, TokenError> {
     use_ring();
     let mut rules = Validation::new(Algorithm::HS256);
     rules.leeway = LEEWAY;
@@ -95,7 +157,8 @@ pub(super) fn verify(key: &JwtKey, token: &str) -> Result<Option<Role>, TokenErr
     if left > longest + i64::try_from(LEEWAY).unwrap_or_default() {
         return Err(TokenError::TooLong);
     }
-    Ok(role)
+    let Some(role) = role else { return Ok(None) };
+    Bearer { role, subject: claims.sub, domains: claims.domains }.check().map(Some)
 }
 
 /// Tells jsonwebtoken what to compute with: once a process, the first time wins.
@@ -193,7 +256,7 @@ mod tests {
     fn what_is_minted_holds() {
         for role in [Role::Admin, Role::System] {
             let token = mint(&key(), role, role.longest_life(), OffsetDateTime::now_utc()).unwrap();
-            assert_eq!(verify(&key(), &token).unwrap(), Some(role));
+            assert_eq!(verify(&key(), &token).unwrap(), Some(Bearer::of(role)));
         }
         let long = mint(&key(), Role::Admin, Duration::hours(25), OffsetDateTime::now_utc());
         assert!(matches!(long, Err(TokenError::TooLong)));
@@ -201,7 +264,10 @@ mod tests {
 
     #[test]
     fn a_token_made_by_hand_holds_so_that_the_refusals_below_mean_something() {
-        assert_eq!(verify(&key(), &signed(&hs256(), &claims(), key().bytes())).unwrap(), Some(Role::Admin));
+        assert_eq!(
+            verify(&key(), &signed(&hs256(), &claims(), key().bytes())).unwrap(),
+            Some(Bearer::of(Role::Admin))
+        );
     }
 
     #[test]
@@ -237,8 +303,33 @@ mod tests {
     fn what_the_header_points_to_is_not_followed() {
         let header = json!({"alg": "HS256", "kid": "../../dev/null", "jku": "http://127.0.0.1:1/", "jwk": {"kty": "oct", "k": ""}});
         let signed_by_us = verify(&key(), &signed(&header, &claims(), key().bytes()));
-        assert_eq!(signed_by_us.unwrap(), Some(Role::Admin), "the header changes nothing");
+        assert_eq!(signed_by_us.unwrap(), Some(Bearer::of(Role::Admin)), "the header changes nothing");
         assert!(verify(&key(), &signed(&header, &claims(), b"")).is_err());
+    }
+
+    #[test]
+    fn a_bearer_may_have_a_name_and_domains() {
+        let bearer = |domains: &[&str]| Bearer {
+            role: Role::System,
+            subject: Some("shop@x".into()),
+            domains: Some(domains.iter().map(|d| (*d).to_owned()).collect()),
+        };
+        let mint = |bearer| mint_for(&key(), bearer, Duration::HOUR, OffsetDateTime::now_utc());
+        let token = mint(bearer(&["Example.COM", "ü.test"])).unwrap();
+        assert_eq!(verify(&key(), &token).unwrap(), Some(bearer(&["example.com", "xn--tda.test"])));
+        for domains in [&[][..], &["a b.test"], &["@x.test"], &[""]] {
+            assert!(matches!(mint(bearer(domains)), Err(TokenError::Domain(_))), "{domains:?}");
+        }
+        for subject in ["", "a:b", "a b", "role:admin", &"s".repeat(59)] {
+            let bearer = Bearer { subject: Some(subject.into()), ..Bearer::of(Role::System) };
+            assert!(matches!(mint(bearer), Err(TokenError::Subject)), "{subject:?}");
+            let by_hand = signed(&hs256(), &with("sub", json!(subject)), key().bytes());
+            assert!(verify(&key(), &by_hand).is_err(), "{subject:?}");
+        }
+        for domains in [json!("x.test"), json!([]), json!([7]), json!({})] {
+            let by_hand = signed(&hs256(), &with("domains", domains.clone()), key().bytes());
+            assert!(verify(&key(), &by_hand).is_err(), "{domains}");
+        }
     }
 
     #[test]

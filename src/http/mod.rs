@@ -1,30 +1,45 @@
 //! The HTTP door: one file per resource, one error type, one way to ask who is calling.
 
+mod attachment_request;
+mod attachments;
 mod auth;
+mod batch;
+mod body;
+mod by_hand;
+mod email_answer;
+mod email_request;
 mod emails;
 mod error;
+mod fields;
 mod health;
+mod idempotency;
 mod jwt;
 mod metrics;
+mod moment;
+mod place;
+mod plain_text;
+mod rate;
 mod test_email;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::{MatchedPath, Request};
+use axum::http::Uri;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::outbox::Outbox;
+use crate::settings::Limits;
 use crate::telemetry::Exposition;
 pub use auth::Access;
 pub use error::ApiError;
 pub use health::Readiness;
-pub use jwt::{Role, TokenError, mint};
+pub use jwt::{Bearer, Role, TokenError, mint, mint_for};
 
 /// What every handler may use.
 #[derive(Debug, Clone)]
@@ -39,22 +54,51 @@ pub struct Api {
     pub readiness: Readiness,
     /// What this process counted.
     pub metrics: Exposition,
+    /// What one caller may do.
+    pub limits: Limits,
 }
 
 /// All routes.
 pub fn router(api: Api) -> Router {
-    Router::new()
+    let rates = rate::Rates::default();
+    let meter = rate::Meter { access: api.access.clone(), rate: api.limits.rate, rates: rates.clone() };
+    let routes = Router::new()
         .route("/api/test-email", post(test_email::create))
-        .route("/emails/{id}", get(emails::show))
+        .route("/emails", get(emails::list).post(emails::create))
+        .route("/emails/batch", post(batch::create))
+        .route("/emails/{id}", get(emails::show).patch(emails::reschedule))
+        .route("/emails/{id}/attachments", get(attachments::list))
+        .route("/emails/{id}/attachments/{attachment}", get(attachments::show))
+        .route("/emails/{id}/attachments/{attachment}/content", get(attachments::download))
+        .route("/emails/{id}/cancel", post(emails::cancel))
+        .route("/emails/{id}/give-up", post(by_hand::give_up))
+        .route("/emails/{id}/retry", post(by_hand::retry))
         .route("/healthz", get(health::live))
         .route("/metrics", get(metrics::show))
         .route("/readyz", get(health::ready))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(middleware::from_fn_with_state(meter, rate::count))
+        .layer(Extension(rates))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(middleware::from_fn(log))
         .layer(middleware::from_fn(to_the_end))
-        .with_state(api)
+        .with_state(api);
+    // Outside, where the route is not chosen yet.
+    Router::new().fallback_service(routes).layer(middleware::map_request(one_slash))
+}
+
+/// `//emails` for `/emails`: some clients join a base URL and a path, each with a slash of its own.
+async fn one_slash(mut request: Request) -> Request {
+    let path = request.uri().path();
+    if !path.starts_with("//") {
+        return request;
+    }
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    if let Ok(uri) = format!("/{}{query}", path.trim_start_matches('/')).parse::<Uri>() {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 /// Carries each request out to its end, also when its client hangs up: a handler that is dropped

@@ -1,13 +1,18 @@
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
 use askama::Template;
-use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::{HeaderName, LOCATION};
+use axum::{Extension, Json};
 use serde::Serialize;
 
 use super::auth::Caller;
+use super::rate::{Rate, Rates};
 use super::{Access, Api, ApiError};
 use crate::email::{Address, Email, EmailId};
+use crate::outbox::Origin;
 
 /// What a person sees who asked whether mail works.
 #[derive(Template)]
@@ -36,14 +41,34 @@ type Answer = (StatusCode, [(HeaderName, String); 1], Json<Accepted>);
 /// `POST /api/test-email?to=…`: one mail that says that mail works.
 pub(super) async fn create(
     State(api): State<Api>,
-    _caller: Caller,
+    caller: Caller,
+    Extension(rates): Extension<Rates>,
     query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Answer, ApiError> {
     let unreadable = |_| ApiError::Invalid("the query must be ?to=<address>".into());
     let to = recipient(&query.map_err(unreadable)?.0, matches!(api.access, Access::Open))?;
-    let enqueued = api.outbox.enqueue(&compose(&api.sender, &to)?).await?;
+    let email = compose(&api.sender, &to)?;
+    caller.may_send_from(&email.from)?;
+    if !caller.in_development() {
+        within_reason(&rates, &to)?;
+    }
+    let origin = Origin { caller: Some(caller.name().to_owned()), ..Origin::default() };
+    let enqueued = api.outbox.enqueue_from(&email, &origin).await?;
     let accepted = Accepted { id: enqueued.id, status: "queued", to };
     Ok((StatusCode::ACCEPTED, [(LOCATION, format!("/emails/{}", accepted.id))], Json(accepted)))
+}
+
+/// Somebody's mailbox is not filled through here, whoever asks: 5 a minute to one recipient, 60 in all.
+fn within_reason(rates: &Rates, to: &Address) -> Result<(), ApiError> {
+    const MINUTE: Duration = Duration::from_secs(60);
+    for (whose, most) in [(format!("test:{to}"), 5), ("test:".to_owned(), 60)] {
+        let Some(most) = NonZeroU32::new(most) else { continue };
+        let level = rates.take(&whose, Rate { most, window: MINUTE }, Instant::now());
+        if !level.granted {
+            return Err(ApiError::TooMany { seconds: level.reset });
+        }
+    }
+    Ok(())
 }
 
 /// The one `to`, a bare address; `@localhost` in development only.

@@ -52,10 +52,7 @@ impl Line {
                 taken.answered(&result);
                 result
             }
-            Err(_) => {
-                let text = format!("no answer within {} ms", self.deadline.as_millis());
-                Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)))
-            }
+            Err(_) => Err(late(self.deadline)),
         }
     }
 
@@ -86,7 +83,61 @@ impl Line {
     }
 }
 
+impl Line {
+    /// Several statements that happen together or not at all, each within the deadline.
+    pub(super) async fn begin(&self) -> Result<Transaction, Error> {
+        let taken = Taken(Some(self.pool.acquire().await?));
+        let mut transaction =
+            Transaction { taken, deadline: self.deadline, named_statements: self.named_statements };
+        transaction.say("BEGIN").await?;
+        Ok(transaction)
+    }
+}
+
+/// A transaction; dropped before its end it goes with its connection, and the server rolls it back.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    taken: Taken,
+    deadline: Duration,
+    named_statements: bool,
+}
+
+impl Transaction {
+    /// Makes it durable.
+    pub(super) async fn commit(mut self) -> Result<(), Error> {
+        let ended = self.say("COMMIT").await;
+        self.taken.answered(&ended);
+        ended
+    }
+
+    /// Takes it back. Where that does not work its connection is closed, which does the same.
+    pub(super) async fn rollback(mut self) {
+        let ended = self.say("ROLLBACK").await;
+        self.taken.answered(&ended);
+    }
+
+    async fn say(&mut self, word: &'static str) -> Result<(), Error> {
+        let said = timeout(self.deadline, self.taken.connection().execute(word)).await;
+        said.unwrap_or_else(|_| Err(late(self.deadline))).map(drop)
+    }
+
+    async fn answer<'q, E>(&mut self, query: E) -> Result<Vec<Either<PgQueryResult, PgRow>>, Error>
+    where
+        E: Execute<'q, Postgres> + 'q,
+    {
+        let query = Unnamed { query, named: self.named_statements };
+        let answered = timeout(self.deadline, self.taken.connection().fetch_many(query).try_collect()).await;
+        answered.unwrap_or_else(|_| Err(late(self.deadline)))
+    }
+}
+
+fn late(deadline: Duration) -> Error {
+    let text = format!("no answer within {} ms", deadline.as_millis());
+    Error::Io(io::Error::new(io::ErrorKind::TimedOut, text))
+}
+
 /// A connection out of the pool, which goes back only when it is known to be in order.
+#[derive(Debug)]
 struct Taken(Option<PoolConnection<Postgres>>);
 
 impl Taken {
@@ -132,6 +183,48 @@ impl<'q, E: Execute<'q, Postgres>> Execute<'q, Postgres> for Unnamed<E> {
 
     fn persistent(&self) -> bool {
         self.named && self.query.persistent()
+    }
+}
+
+impl<'c> Executor<'c> for &'c mut Transaction {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        stream::once(self.answer(query))
+            .map_ok(|all| stream::iter(all.into_iter().map(Ok)))
+            .try_flatten()
+            .boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        async move { Ok(self.answer(query).await?.into_iter().find_map(Either::right)) }.boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, Error>>
+    where
+        'c: 'e,
+    {
+        self.taken.connection().prepare_with(sql, parameters)
+    }
+
+    #[doc(hidden)]
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, Error>>
+    where
+        'c: 'e,
+    {
+        self.taken.connection().describe(sql)
     }
 }
 

@@ -4,10 +4,12 @@ use sqlx::PgExecutor;
 use sqlx::postgres::PgDatabaseError;
 use uuid::Uuid;
 
+use super::origin::Origin;
 use super::{Outbox, OutboxError};
 use crate::email::{Email, EmailId, Mailbox, OnUnknown};
 
-/// Keys and names of different callers do not meet; there is one caller so far.
+/// Where the names of [`EmailBuilder::supersedes`](crate::email::EmailBuilder::supersedes) live; and the keys of
+/// whoever is not a caller by HTTP.
 pub(super) const SCOPE: &str = "default";
 
 /// An accepted e-mail.
@@ -25,11 +27,17 @@ impl Outbox {
     /// # Errors
     /// As [`enqueue`].
     pub async fn enqueue(&self, email: &Email) -> Result<Enqueued, OutboxError> {
-        let enqueued = enqueue(&self.line.for_content(), email).await?;
+        self.enqueue_from(email, &Origin::default()).await
+    }
+
+    /// The same, for a caller whose keys are its own.
+    ///
+    /// # Errors
+    /// As [`enqueue`].
+    pub async fn enqueue_from(&self, email: &Email, origin: &Origin) -> Result<Enqueued, OutboxError> {
+        let enqueued = write(&self.line.for_content(), email, origin).await?;
         if enqueued.created {
-            metrics::counter!(crate::telemetry::families::ACCEPTED).increment(1);
-            let deliveries = email.envelope_recipients().len();
-            tracing::info!(email = %enqueued.id, deliveries, domains = domains(email), "accepted");
+            accepted(enqueued.id, email);
         }
         self.wake();
         Ok(enqueued)
@@ -48,7 +56,22 @@ impl Outbox {
 /// another e-mail, or the wait for it was cut. Inside a transaction, an error of the database, the cut
 /// wait too, has ended the transaction.
 pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enqueued, OutboxError> {
-    let row = Row::new(email);
+    write(executor, email, &Origin::default()).await
+}
+
+/// Counts and logs what is durable.
+pub(super) fn accepted(id: EmailId, email: &Email) {
+    metrics::counter!(crate::telemetry::families::ACCEPTED).increment(1);
+    let deliveries = email.envelope_recipients().len();
+    tracing::info!(email = %id, deliveries, domains = domains(email), "accepted");
+}
+
+pub(super) async fn write(
+    executor: impl PgExecutor<'_>,
+    email: &Email,
+    origin: &Origin,
+) -> Result<Enqueued, OutboxError> {
+    let row = Row::new(email, origin);
     // facteur.send_email writes the same rows for who speaks SQL; tests/sql_door/ holds the two together.
     let written = sqlx::query!(
         r#"
@@ -73,9 +96,9 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enq
           INSERT INTO facteur.emails
             (id, message_id, date, boundary, sender, recipients, cc, bcc, reply_to,
              subject, text_body, html_body, headers, scheduled_at,
-             priority, hold_unknown, supersedes, sensitive)
+             priority, hold_unknown, supersedes, sensitive, tags, sent_by)
           SELECT id, $5, date_trunc('second', now()), $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-                 $22, $23, $25, $26
+                 $22, $23, $25, $26, $28, $29
           FROM accepted
         ),
         secret AS (
@@ -101,7 +124,7 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enq
         -- older e-mail, because its writer was waited for here, is left to the claim.
         name AS (
           INSERT INTO facteur.newest AS n (scope, name, email_id)
-          SELECT $1, $25, id FROM accepted WHERE $25::text IS NOT NULL
+          SELECT $27, $25, id FROM accepted WHERE $25::text IS NOT NULL
           ON CONFLICT (scope, name) DO UPDATE
           SET email_id = excluded.email_id, previous = n.email_id, at = excluded.at
           RETURNING n.previous
@@ -143,7 +166,7 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enq
           SELECT email_id, false, same FROM key WHERE NOT created
         ) result
         "#,
-        SCOPE,
+        origin.scope(),
         email.idempotency_key(),
         row.digest,
         row.id,
@@ -169,6 +192,9 @@ pub async fn enqueue(executor: impl PgExecutor<'_>, email: &Email) -> Result<Enq
         email.expires_at,
         email.supersedes,
         email.sensitive,
+        SCOPE,
+        row.tags,
+        origin.caller.as_deref(),
     )
     .fetch_one(executor)
     .await
@@ -205,6 +231,7 @@ struct Row {
     bcc: Value,
     reply_to: Value,
     headers: Value,
+    tags: Value,
     filenames: Vec<String>,
     content_types: Vec<String>,
     content_ids: Vec<Option<String>>,
@@ -213,14 +240,14 @@ struct Row {
 }
 
 impl Row {
-    fn new(email: &Email) -> Self {
+    fn new(email: &Email, origin: &Origin) -> Self {
         let id = Uuid::now_v7();
         let files = &email.attachments;
         Self {
             id,
             message_id: format!("{id}@{}", email.from.address.domain()),
             boundary: format!("facteur{}", Uuid::new_v4().simple()),
-            digest: digest(email),
+            digest: origin.request.map_or_else(|| digest(email), Vec::from),
             from: json(std::slice::from_ref(&email.from))[0].take(),
             to: json(&email.to),
             cc: json(&email.cc),
@@ -231,6 +258,7 @@ impl Row {
                 .iter()
                 .map(|h| serde_json::json!({"name": h.name, "value": h.value}))
                 .collect(),
+            tags: email.tags.iter().map(|t| serde_json::json!({"name": t.name, "value": t.value})).collect(),
             filenames: files.iter().map(|f| f.filename.clone()).collect(),
             content_types: files.iter().map(|f| f.content_type.clone()).collect(),
             content_ids: files.iter().map(|f| f.content_id.clone()).collect(),
@@ -272,6 +300,9 @@ fn digest(email: &Email) -> Vec<u8> {
     }
     if email.sensitive {
         add(b"sensitive");
+    }
+    if !email.tags.is_empty() {
+        add(format!("tags {:?}", email.tags).as_bytes());
     }
     let options = (&email.headers, email.scheduled_at, email.expires_at, email.priority, email.on_unknown);
     add(format!("{options:?}").as_bytes());

@@ -3,6 +3,7 @@
 //! A delivery is held by a lease with a fencing token, never by an open transaction: claiming,
 //! settling and reaping are one short statement each, and a write with an old token touches nothing.
 
+mod batch;
 mod by_hand;
 mod cancel;
 mod claim;
@@ -12,7 +13,9 @@ mod delivery;
 mod enqueue;
 mod health;
 mod hops;
+mod list;
 mod listener;
+mod origin;
 mod payload;
 mod prune;
 mod read;
@@ -34,6 +37,7 @@ use tokio::sync::Notify;
 
 use connection::Line;
 
+pub use batch::EnqueuedBatch;
 pub use cancel::Cancelled;
 pub use claim::ClaimedDelivery;
 pub use cursor::Cursor;
@@ -41,9 +45,11 @@ pub use delivery::{DeliveryId, LeaseToken};
 pub use enqueue::{Enqueued, enqueue};
 pub use health::Health;
 pub use hops::Hop;
+pub use list::{EmailSummary, Page};
+pub use origin::Origin;
 pub use payload::Payloads;
 pub use prune::Pruned;
-pub use read::{DeliveryView, EmailView, Status};
+pub use read::{AttachmentView, DeliveryView, EmailView, EventView, Status};
 pub use reap::Reaped;
 pub use schema::migrate;
 pub use session::SessionId;

@@ -2,7 +2,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{Outbox, OutboxError};
-use crate::email::EmailId;
+use crate::email::{Attachment, EmailId};
 
 /// An e-mail as its sender may see it again, with the fate of each delivery.
 #[derive(Debug, Clone)]
@@ -33,6 +33,10 @@ pub struct EmailView {
     pub scheduled_at: Option<OffsetDateTime>,
     /// Whether subject, bodies and headers are empty because it was sensitive and has ended.
     pub wiped: bool,
+    /// `[{"name", "value"}]`.
+    pub tags: Value,
+    /// Who handed it over by HTTP; none by another door.
+    pub sent_by: Option<String>,
     /// One for each envelope recipient, in order.
     pub deliveries: Vec<DeliveryView>,
 }
@@ -42,6 +46,8 @@ pub struct EmailView {
 pub struct DeliveryView {
     /// Which of the envelope recipients, from 0.
     pub position: i16,
+    /// Whom it goes to.
+    pub recipient: String,
     /// `queued`, `sending`, `unknown`, `sent`, `failed`, `cancelled`.
     pub state: String,
     /// Why, once it ended.
@@ -52,6 +58,40 @@ pub struct DeliveryView {
     pub scheduled: bool,
 }
 
+/// Something that happened to an e-mail.
+#[derive(Debug, Clone)]
+pub struct EventView {
+    /// Which of the envelope recipients; none for the e-mail as a whole.
+    pub position: Option<i16>,
+    /// When.
+    pub at: OffsetDateTime,
+    /// `accepted`, `retry`, `sent`, …
+    pub kind: String,
+    /// In which attempt.
+    pub attempt: Option<i16>,
+    /// What a server answered.
+    pub code: Option<i16>,
+    /// More about it; may be a server's own words, which nobody vouches for.
+    pub detail: Option<String>,
+    /// Who did it, of what was done by hand.
+    pub actor: Option<String>,
+}
+
+/// A file of an e-mail, without its content.
+#[derive(Debug, Clone)]
+pub struct AttachmentView {
+    /// Its place among the e-mail's files, from 0.
+    pub position: i16,
+    /// Its base name.
+    pub filename: String,
+    /// Its MIME type.
+    pub content_type: String,
+    /// Set when it is shown inline.
+    pub content_id: Option<String>,
+    /// In bytes.
+    pub size: u32,
+}
+
 impl Outbox {
     /// One e-mail, or none with that id.
     ///
@@ -60,7 +100,7 @@ impl Outbox {
     pub async fn find(&self, id: EmailId) -> Result<Option<EmailView>, OutboxError> {
         let Some(row) = sqlx::query!(
             "SELECT message_id, sender, recipients, cc, bcc, reply_to, subject, text_body, html_body,
-                    created_at, scheduled_at, wiped_at
+                    created_at, scheduled_at, wiped_at, tags, sent_by
              FROM facteur.emails WHERE id = $1",
             id.as_uuid()
         )
@@ -83,6 +123,8 @@ impl Outbox {
             created_at: row.created_at,
             scheduled_at: row.scheduled_at,
             wiped: row.wiped_at.is_some(),
+            tags: row.tags,
+            sent_by: row.sent_by,
             deliveries: self.deliveries(id).await?,
         }))
     }
@@ -92,29 +134,121 @@ impl Outbox {
     /// # Errors
     /// The database cannot be reached.
     pub async fn deliveries(&self, id: EmailId) -> Result<Vec<DeliveryView>, OutboxError> {
+        Ok(self.deliveries_of(&[id]).await?.into_iter().map(|(_, view)| view).collect())
+    }
+
+    /// Where each delivery of these e-mails is, by e-mail and in order.
+    pub(super) async fn deliveries_of(
+        &self,
+        ids: &[EmailId],
+    ) -> Result<Vec<(EmailId, DeliveryView)>, OutboxError> {
+        let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
         // One statement is one snapshot: a delivery is in exactly one of the two tables.
         let rows = sqlx::query!(
             r#"
-            SELECT position AS "position!", state::text AS "state!", NULL AS reason, attempt AS "attempts!",
+            SELECT email_id AS "email_id!", position AS "position!", recipient AS "recipient!",
+                   state::text AS "state!", NULL AS reason, attempt AS "attempts!",
                    (state = 'queued' AND attempt = 0 AND run_at > now()) AS "scheduled!"
-            FROM facteur.deliveries WHERE email_id = $1
+            FROM facteur.deliveries WHERE email_id = ANY($1)
             UNION ALL
-            SELECT position, final::text, reason, attempts, false
-            FROM facteur.outcomes WHERE email_id = $1
-            ORDER BY 1
+            SELECT email_id, position, recipient, final::text, reason, attempts, false
+            FROM facteur.outcomes WHERE email_id = ANY($1)
+            ORDER BY 1, 2
             "#,
+            &ids
+        )
+        .fetch_all(&self.line)
+        .await?;
+        let view = rows.into_iter().map(|row| {
+            let view = DeliveryView {
+                position: row.position,
+                recipient: row.recipient,
+                state: row.state,
+                reason: row.reason,
+                attempts: row.attempts,
+                scheduled: row.scheduled,
+            };
+            (row.email_id.into(), view)
+        });
+        Ok(view.collect())
+    }
+
+    /// What happened to an e-mail, in order; at most 1,000 events.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn events(&self, id: EmailId) -> Result<Vec<EventView>, OutboxError> {
+        let rows = sqlx::query!(
+            "SELECT position, at, kind, attempt, code, detail, actor FROM facteur.events
+             WHERE email_id = $1 ORDER BY at, position NULLS FIRST LIMIT 1000",
             id.as_uuid()
         )
         .fetch_all(&self.line)
         .await?;
-        let view = rows.into_iter().map(|row| DeliveryView {
+        let view = rows.into_iter().map(|row| EventView {
             position: row.position,
-            state: row.state,
-            reason: row.reason,
-            attempts: row.attempts,
-            scheduled: row.scheduled,
+            at: row.at,
+            kind: row.kind,
+            attempt: row.attempt,
+            code: row.code,
+            detail: row.detail,
+            actor: row.actor,
         });
         Ok(view.collect())
+    }
+
+    /// The files of an e-mail, in order, without their content.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn attachments(&self, id: EmailId) -> Result<Vec<AttachmentView>, OutboxError> {
+        let rows = sqlx::query!(
+            r#"SELECT position, filename, content_type, content_id, octet_length(content) AS "size!"
+               FROM facteur.attachments WHERE email_id = $1 ORDER BY position"#,
+            id.as_uuid()
+        )
+        .fetch_all(&self.line)
+        .await?;
+        let view = rows.into_iter().map(|row| AttachmentView {
+            position: row.position,
+            filename: row.filename,
+            content_type: row.content_type,
+            content_id: row.content_id,
+            size: row.size.unsigned_abs(),
+        });
+        Ok(view.collect())
+    }
+
+    /// One file of an e-mail; none when there is no such file.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn attachment(&self, id: EmailId, position: i16) -> Result<Option<Attachment>, OutboxError> {
+        let row = sqlx::query!(
+            "SELECT filename, content_type, content_id, content
+             FROM facteur.attachments WHERE email_id = $1 AND position = $2",
+            id.as_uuid(),
+            position
+        )
+        .fetch_optional(&self.line.for_content())
+        .await?;
+        Ok(row.map(|row| Attachment {
+            filename: row.filename,
+            content_type: row.content_type,
+            content_id: row.content_id,
+            content: row.content,
+        }))
+    }
+
+    /// Who handed an e-mail over by HTTP: `Some(None)` for another door, none for an unknown id.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn sent_by(&self, id: EmailId) -> Result<Option<Option<String>>, OutboxError> {
+        let row = sqlx::query!("SELECT sent_by FROM facteur.emails WHERE id = $1", id.as_uuid())
+            .fetch_optional(&self.line)
+            .await?;
+        Ok(row.map(|row| row.sent_by))
     }
 }
 

@@ -14,7 +14,7 @@ use super::relay_reading::{self, CATCHER_PORT};
 use super::transports::{self, Way};
 use super::variables::Variables;
 use super::worker::Worker;
-use super::{Log, http, sender};
+use super::{Limits, Log, http, sender};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -23,6 +23,8 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub struct DevSettings {
     /// Where the API listens.
     pub http: SocketAddr,
+    /// What the API lets one caller do.
+    pub limits: Limits,
     /// Where the page of the inbox listens.
     pub inbox_http: SocketAddr,
     /// Where the inbox takes mail.
@@ -58,6 +60,7 @@ impl DevSettings {
         refuse_other_environments(reader);
         Log::read(reader);
         let http = http::read(reader, Environment::Development);
+        let limits = Limits::read(reader, Environment::Development);
         let inbox_http = http::read_port(reader, "INBOX_HTTP_PORT").unwrap_or(1080);
         let inbox_smtp = http::read_port(reader, "INBOX_SMTP_PORT");
         let catcher = inbox_smtp.unwrap_or(CATCHER_PORT);
@@ -76,6 +79,7 @@ impl DevSettings {
         check_ports(reader, [http.port(), inbox_http, inbox_smtp]);
         Some(Self {
             http,
+            limits,
             inbox_http: SocketAddr::new(LOOPBACK, inbox_http),
             inbox_smtp: SocketAddr::new(LOOPBACK, inbox_smtp),
             relay,

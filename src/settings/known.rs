@@ -66,6 +66,8 @@ pub(super) static KNOWN: &[Known] = &[
 
     plain("HTTP_HOST", "The address that the API listens on. Unset: 127.0.0.1 in development, 0.0.0.0 elsewhere."),
     plain("HTTP_PORT", "The port of the API."),
+    plain("API_RATE", "Requests a second of one caller, such as 10/s, or off. Unset: off in development, 100/s elsewhere."),
+    plain("API_REQUEST_TIMEOUT", "How long a request may take to arrive."),
     secret("JWT_SECRET", "The HS256 key of bearer tokens, at least 32 bytes (`openssl rand -base64 48`). Required in staging and production, unused in development."),
 
     plain("INBOX_HTTP_PORT", "The page of the development inbox: http://localhost:1080."),

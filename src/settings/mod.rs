@@ -20,6 +20,7 @@ mod http;
 mod jwt;
 mod keep;
 mod known;
+mod limits;
 mod log;
 mod profile;
 mod reader;
@@ -45,6 +46,7 @@ pub use self::duration::parse as parse_duration;
 pub use self::faults::{Fault, Faults};
 pub use self::jwt::{JwtKey, WeakKey};
 pub use self::keep::Keep;
+pub use self::limits::Limits;
 pub use self::log::{Log, LogFormat};
 pub use self::profile::{Profile, SecureWays};
 #[cfg(feature = "providers")]

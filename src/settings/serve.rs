@@ -6,7 +6,7 @@ use super::faults::Faults;
 use super::profile::{Environment, Profile};
 use super::reader::Reader;
 use super::variables::Variables;
-use super::{Database, Log, Worker, http, sender};
+use super::{Database, Limits, Log, Worker, http, sender};
 
 /// What `facteur serve` and `facteur worker` run with.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct Settings {
     pub profile: Profile,
     /// Where the API listens.
     pub http: SocketAddr,
+    /// What the API lets one caller do.
+    pub limits: Limits,
     /// The database.
     pub database: Database,
     /// `EMAIL_FROM`: the sender of mail that names none, as `Name <address>` or a bare address.
@@ -40,9 +42,10 @@ impl Settings {
         // Everything is read before anything is missed, so that every fault is found.
         let profile = Profile::read(reader, environment);
         let http = http::read(reader, environment);
+        let limits = Limits::read(reader, environment);
         let database = Database::read(reader);
         let sender = sender::read(reader, environment);
         let worker = Worker::read(reader);
-        Some(Self { profile: profile?, http, database: database?, sender: sender?, worker })
+        Some(Self { profile: profile?, http, limits, database: database?, sender: sender?, worker })
     }
 }

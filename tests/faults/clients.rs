@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::account::Account;
 use crate::case::{Figures, Scale};
 use crate::database::Database;
-use crate::http::{Answer, percentile, post, refused_of, request, serve};
+use crate::http::{Answer, percentile, post, refused_of, request, request_with_file, serve};
 use crate::process::hasty;
 
 const OUTCOMES: &str = "SELECT count(*) FROM facteur.outcomes";
@@ -124,6 +124,15 @@ pub(crate) async fn r19(scale: Scale) -> Figures {
              WHERE e.id IS NULL OR d.email_id IS NULL OR a.email_id IS NULL",
         )
         .await;
+    let with_file = database.number(&format!("{OUTCOMES} WHERE recipient LIKE 'gone-file%'")).await;
+    let torn = database
+        .number(
+            "SELECT count(*) FROM facteur.outcomes o
+             FULL JOIN (SELECT email_id, octet_length(content) AS bytes FROM facteur.attachments) f
+               ON f.email_id = o.email_id
+             WHERE (o.recipient LIKE 'gone-file%') IS DISTINCT FROM (f.bytes IS NOT NULL AND f.bytes = 3000)",
+        )
+        .await;
     let log = process.log();
     let mut figures = Figures::new();
     let gone = database.number(&format!("{OUTCOMES} WHERE recipient LIKE 'gone%'")).await;
@@ -140,6 +149,8 @@ pub(crate) async fn r19(scale: Scale) -> Figures {
         .at_most("of_posts", gone, posts as i64 - 1)
         .exactly("idle_in_transaction", database.number(in_transaction).await, 0)
         .exactly("orphans", half, 0)
+        .at_least("with_attachment", with_file, 1)
+        .exactly("attachments_torn", torn, 0)
         .exactly("25P02", log.matches("current transaction is aborted").count(), 0)
         .exactly("errors_logged", log.matches("\"level\":\"ERROR\"").count(), 0)
         .exactly("refused_after", refused_after, 0)
@@ -168,10 +179,14 @@ async fn usual_time(address: SocketAddr) -> Duration {
     percentile(&mut times, 50)
 }
 
-/// Writes a request and resets the connection after some part of `most`; every tenth in the middle of it.
+/// Writes a request, every other one with an attachment, and resets the connection after some part of
+/// `most`; every tenth in the middle of it.
 async fn vanish(address: SocketAddr, i: usize, most: Duration) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = request(&format!("gone{i}@x.test"));
+    let request = match (i / 10 + i) % 2 {
+        0 => request(&format!("gone{i}@x.test")),
+        _ => request_with_file(&format!("gone-file{i}@x.test")),
+    };
     let part = if i % 10 == 9 { request.len() / 2 } else { request.len() };
     stream.write_all(&request.as_bytes()[..part]).await.unwrap();
     let pause = Duration::from_micros(uuid::Uuid::new_v4().as_u128() as u64 % most.as_micros() as u64);

@@ -69,6 +69,21 @@ pub(crate) fn request(to: &str) -> String {
     )
 }
 
+/// What `POST /emails` is on the wire, with an attachment of 3 kB.
+pub(crate) fn request_with_file(to: &str) -> String {
+    let content = "QUJD".repeat(1_000);
+    let body = serde_json::json!({
+        "from": "shop@x.test", "to": to, "subject": "With a file", "html": "<p>See the file.</p>",
+        "attachments": [{"filename": "abc.txt", "content": content}],
+    });
+    let body = body.to_string();
+    format!(
+        "POST /emails HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
 /// `POST /api/test-email?to=…`, with a whole answer or an error.
 pub(crate) async fn post(address: SocketAddr, to: &str) -> io::Result<Answer> {
     let begun = Instant::now();

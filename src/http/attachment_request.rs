@@ -1,0 +1,207 @@
+//! Attachments, in all the shapes in which clients send them.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::ApiError;
+use super::fields::{Raw, field, object};
+use crate::email::Attachment;
+
+/// Of one e-mail.
+pub(super) const MAX_ATTACHMENTS: usize = 100;
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default)]
+    content: Raw<'a>,
+    #[serde(borrow, default)]
+    path: Raw<'a>,
+    #[serde(borrow, default)]
+    filename: Raw<'a>,
+    #[serde(borrow, default)]
+    content_type: Raw<'a>,
+    // The Rust client's spelling.
+    #[serde(borrow, default, rename = "contentType")]
+    camel_content_type: Raw<'a>,
+    #[serde(borrow, default)]
+    content_id: Raw<'a>,
+    // What older clients call it.
+    #[serde(borrow, default)]
+    inline_content_id: Raw<'a>,
+}
+
+/// One attachment of a request.
+///
+/// # Errors
+/// Which field is refused, and why.
+pub(super) fn read(name: &str, text: &str) -> Result<Attachment, ApiError> {
+    let fields: Fields<'_> = object(text, name)?;
+    let content: Option<Content> = field(
+        &format!("{name}.content"),
+        fields.content,
+        "base64 text, a list of bytes, or a Buffer as Node.js writes it",
+    )
+    .map_err(as_attachment)?;
+    let Some(Content(content)) = content else {
+        return Err(ApiError::Attachment(if fields.path.is_some() {
+            format!(
+                "{name}.path is not accepted: Facteur fetches no files; send them as {name}.content, in base64"
+            )
+        } else {
+            format!("{name} must have a `content`: base64 text, or a list of bytes")
+        }));
+    };
+    let text = |part: &str, raw, expected| field::<String>(&format!("{name}.{part}"), raw, expected);
+    // Node's type has `filename: false` for none.
+    let filename = fields.filename.filter(|raw| raw.get() != "false");
+    let filename = text("filename", filename, "a text")?.unwrap_or_else(|| "attachment".into());
+    let kind = fields.content_type.or(fields.camel_content_type);
+    let kind = text("content_type", kind, "a MIME type such as application/pdf")?;
+    let id = fields.content_id.or(fields.inline_content_id);
+    let content_id = text("content_id", id, "a text")?.filter(|id| !id.is_empty());
+    let content_type = kind.filter(|kind| !kind.is_empty()).unwrap_or_else(|| guess(&filename).into());
+    Ok(Attachment { filename, content_type, content_id, content })
+}
+
+fn as_attachment(error: ApiError) -> ApiError {
+    match error {
+        ApiError::Invalid(text) => ApiError::Attachment(text),
+        other => other,
+    }
+}
+
+/// By the name's ending, of what is commonly sent.
+fn guess(filename: &str) -> &'static str {
+    let ending = filename.rsplit_once('.').map_or("", |(_, ending)| ending).to_ascii_lowercase();
+    match ending.as_str() {
+        "pdf" => "application/pdf",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "svg" => "image/svg+xml",
+        "txt" | "log" => "text/plain; charset=utf-8",
+        "csv" => "text/csv; charset=utf-8",
+        "html" | "htm" => "text/html; charset=utf-8",
+        "ics" => "text/calendar; charset=utf-8",
+        "json" => "application/json",
+        "xml" => "application/xml",
+        "zip" => "application/zip",
+        "docx" => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        "xlsx" => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        _ => "application/octet-stream",
+    }
+}
+
+/// The bytes, from whichever shape.
+struct Content(Vec<u8>);
+
+/// With and without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Shape)
+    }
+}
+
+struct Shape;
+
+impl<'de> Visitor<'de> for Shape {
+    type Value = Content;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("base64 text, a list of bytes, or a Buffer")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Content, E> {
+        // As `base64` and MIME libraries print it, in lines.
+        let decoded = if text.contains(['\r', '\n']) {
+            BASE64.decode(text.replace(['\r', '\n'], ""))
+        } else {
+            BASE64.decode(text)
+        };
+        decoded.map(Content).map_err(|_| E::custom("not base64"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Content, A::Error> {
+        let mut bytes = Vec::new();
+        while let Some(byte) = list.next_element::<u8>()? {
+            bytes.push(byte);
+        }
+        Ok(Content(bytes))
+    }
+
+    /// `{"type": "Buffer", "data": […]}`.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Content, A::Error> {
+        let (mut is_buffer, mut data) = (false, None);
+        while let Some(name) = map.next_key::<String>()? {
+            match name.as_str() {
+                "type" => is_buffer = map.next_value::<String>()? == "Buffer",
+                "data" => data = Some(map.next_value::<Vec<u8>>()?),
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        data.filter(|_| is_buffer).map(Content).ok_or_else(|| A::Error::custom("not a Buffer"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(json: &str) -> Result<Vec<u8>, String> {
+        let text = format!(r#"{{"filename":"a.pdf","content":{json}}}"#);
+        read("attachments[0]", &text).map(|a| a.content).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_shape_gives_the_same_bytes() {
+        let bytes = vec![0, 255, 10, 13];
+        for json in [
+            r#""AP8KDQ==""#,
+            r#""AP8KDQ""#,
+            r#""AP8K\r\nDQ==""#,
+            "[0,255,10,13]",
+            r#"{"type":"Buffer","data":[0,255,10,13]}"#,
+            r#"{"data":[0,255,10,13],"type":"Buffer"}"#,
+        ] {
+            assert_eq!(content(json), Ok(bytes.clone()), "{json}");
+        }
+        assert_eq!(content("\"\""), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_is_no_content_is_named() {
+        for json in
+            ["\"not base64!\"", "[256]", "[-1]", "[1.5]", "7", "{}", r#"{"type":"Blob","data":[1]}"#, "true"]
+        {
+            let error = content(json).unwrap_err();
+            assert!(error.starts_with("attachments[0].content must be"), "{json}: {error}");
+        }
+        let path = read("attachments[1]", r#"{"path":"https://x.test/a.pdf"}"#).unwrap_err().to_string();
+        assert!(path.starts_with("attachments[1].path is not accepted"), "{path}");
+        let none = read("attachments[0]", r#"{"filename":"a","content":null}"#).unwrap_err().to_string();
+        assert!(none.starts_with("attachments[0] must have a `content`"), "{none}");
+    }
+
+    #[test]
+    fn both_spellings_of_the_type_and_of_the_id() {
+        let file = |more: &str| read("a", &format!(r#"{{"content":"",{more}}}"#)).unwrap();
+        assert_eq!(file(r#""content_type":"text/csv""#).content_type, "text/csv");
+        assert_eq!(file(r#""contentType":"text/csv""#).content_type, "text/csv");
+        assert_eq!(file(r#""content_id":"logo""#).content_id.as_deref(), Some("logo"));
+        assert_eq!(file(r#""inline_content_id":"logo""#).content_id.as_deref(), Some("logo"));
+        assert_eq!(file(r#""filename":"x.PDF""#).content_type, "application/pdf");
+        assert_eq!(file(r#""filename":false"#).filename, "attachment");
+    }
+}

@@ -1,0 +1,18 @@
+//! The HTTP door as the Resend clients use it, over a real socket, with a real Postgres: the conformance
+//! list of the contract, and what is ours besides.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attachments;
+mod batch;
+mod door;
+mod emails;
+mod keys;
+mod life;
+mod limits;
+mod lists;
+mod roles;
+mod sdk;
