@@ -205,13 +205,15 @@ async fn a_write_under_an_old_lease_touches_nothing_and_is_seen() {
 #[tokio::test]
 async fn settling_twice_changes_nothing() {
     let t = TestOutbox::new().await;
-    t.enqueue(email_to("ada@x.test")).await;
+    let id = t.enqueue(email_to("ada@x.test")).await;
     let session = t.session().await;
     let claimed = t.claim(session).await;
     let batch =
         [settlement(&claimed[0], Action::Requeue { after: Duration::from_secs(60), why: Why::Refused })];
     t.outbox.settle(session, &batch).await.unwrap();
-    assert_eq!(t.outbox.settle(session, &batch).await.unwrap(), [claimed[0].id]);
+    // As if the answer had been lost: it is found to be written, and no lease to be lost.
+    assert_eq!(t.outbox.settle(session, &batch).await.unwrap(), []);
+    assert_eq!(t.events(id).await, "accepted, retry");
     assert_eq!(t.states().await, "queued 1");
     assert_eq!(t.number("SELECT attempt::bigint FROM facteur.deliveries").await, 1);
 }
