@@ -107,6 +107,7 @@ fn wait_hint(text: &str) -> Option<Duration> {
 }
 
 /// The time that a text names, and no other: at most an hour.
+#[cfg(feature = "providers")]
 pub(in crate::transport) fn asked_wait(text: &str) -> Option<Duration> {
     let seconds = named_wait(&text.to_ascii_lowercase())?;
     Some(Duration::from_secs(seconds.clamp(1, LONGEST_WAIT)))
