@@ -20,7 +20,7 @@ pub(crate) async fn r24(scale: Scale) -> Figures {
     fill(&long, due, 2, "now() - interval '1 hour'").await;
     fill(&long, scheduled, 1, "now() + interval '1 day'").await;
     let short = Database::new().await;
-    fill(&short, 10_000, 2, "now() - interval '1 hour'").await;
+    fill(&short, scale.pick(20_000, 60_000), 2, "now() - interval '1 hour'").await;
     // In turns, because whatever else the machine does should disturb both alike.
     let (mut in_long, mut in_short) = (Claimer::new(&long).await, Claimer::new(&short).await);
     let seconds = Duration::from_millis(scale.pick(500, 2_000));
