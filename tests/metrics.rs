@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use facteur::Outbox;
-use facteur::delivery::{Shutdown, Tick, Worker};
+use facteur::delivery::{Route, Shutdown, Tick, Worker};
 use facteur::http::{self, Access, Api, Readiness, Role, mint};
-use facteur::settings::JwtKey;
+use facteur::settings::{JwtKey, Pace, Way};
 use facteur::telemetry::{DATABASE, Exposition, Family, Kind, PROCESS, recorder};
 use facteur::testing::{Fault, Script, SmtpServer, Stage};
 use facteur::transport::{Transport, smtp::SmtpTransport};
@@ -131,6 +131,14 @@ fn sample(line: &str) -> (String, Labels, f64) {
     (name.to_owned(), labels.collect(), value.parse().expect("a number"))
 }
 
+/// One way out, with a quota of ten a day.
+fn limited(server: &SmtpServer) -> Route {
+    let relay = server.relay();
+    let smtp = SmtpTransport::new(&relay).unwrap();
+    let quota = Some(Pace { mails: 10, per: Duration::from_secs(86_400) });
+    Route::over(vec![(Way { quota, ..Way::of_relay(relay) }, Transport::Smtp(smtp))])
+}
+
 fn worker(t: &TestOutbox, server: &SmtpServer) -> Arc<Worker> {
     let transport = Transport::Smtp(SmtpTransport::new(&server.relay()).unwrap());
     Arc::new(Worker::new(t.outbox.clone(), transport, pace(), "test"))
@@ -144,7 +152,9 @@ async fn a_mail_that_is_sent_is_counted_once() {
     let script = Script::new().at(Stage::Rcpt, nobody).for_recipient("nobody@x.test");
     let server = SmtpServer::start(script).await.unwrap();
     t.enqueue(email_to("ada@x.test").cc("bob@x.test").bcc("nobody@x.test")).await;
-    assert_eq!(worker(&t, &server).tick().await.unwrap(), Tick::Worked(3));
+    let worker = Arc::new(Worker::new(t.outbox.clone(), limited(&server), pace(), "test"));
+    assert_eq!(worker.tick().await.unwrap(), Tick::Worked(3));
+    assert_eq!(worker.tick().await.unwrap(), Tick::Idle);
 
     let scrape = door.scrape().await;
     let way = format!("smtp:127.0.0.1:{}", server.addr().port());
@@ -157,6 +167,13 @@ async fn a_mail_that_is_sent_is_counted_once() {
     assert_eq!(sum("facteur_attempts_total", &[("class", "sent"), ("code", "2xx"), through]), Some(2.0));
     assert_eq!(sum("facteur_attempts_total", &[("class", "reject"), ("code", "5xx"), through]), Some(1.0));
     assert_eq!(sum("facteur_send_seconds_count", &[through]), Some(3.0));
+    assert_eq!(sum("facteur_claim_seconds_count", &[]), Some(2.0));
+    assert_eq!(sum("facteur_quota_limit", &[through]), Some(10.0));
+    assert_eq!(sum("facteur_quota_remaining", &[through]), Some(7.0));
+    let pool = |state: &str| sum("facteur_database_connections", &[("pool", "api"), ("state", state)]);
+    let (used, idle) = (pool("used").unwrap(), pool("idle").unwrap());
+    assert!(used + idle >= 1.0 && used + idle <= sum("facteur_database_connections_max", &[]).unwrap());
+    assert_eq!(sum("facteur_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), Some(1.0));
     assert!(sum("facteur_send_seconds_bucket", &[("le", "60")]).is_some(), "a histogram, not a summary");
     for zero in ["facteur_in_flight", "facteur_lease_lost_total", "facteur_duplicates_possible_total"] {
         assert_eq!(sum(zero, &[]), Some(0.0), "{zero}: there from the start");
@@ -249,7 +266,10 @@ async fn a_mail_whose_outcome_can_never_be_written_may_be_doubled_and_is_counted
     shutdown.begin.cancel();
     running.await.unwrap();
     let scrape = door.scrape().await;
-    assert_eq!(scrape.sum("facteur_settled_total", &[]), None, "nothing was written");
+    assert_eq!(scrape.sum("facteur_settled_total", &[]), Some(0.0), "nothing was written");
+    let pool =
+        |state: &str| scrape.sum("facteur_database_connections", &[("pool", "worker"), ("state", state)]);
+    assert!(pool("used").unwrap() + pool("idle").unwrap() >= 1.0, "the worker's pool is shown too");
     assert_eq!(scrape.sum("facteur_unwritten_outcomes", &[]), Some(0.0), "and nothing waits");
 }
 
@@ -365,6 +385,7 @@ async fn a_transaction_that_holds_vacuum_back_is_seen_by_its_age() {
     let door = Door::open(t.outbox.clone(), Access::Open).await;
     let age = async || door.scrape().await.sum("facteur_oldest_snapshot_seconds", &[]).unwrap();
     assert_eq!(age().await, 0.0);
+    let transactions = async || door.scrape().await.sum("facteur_oldest_snapshot_transactions", &[]).unwrap();
     let mut reader = t.pool.begin().await.unwrap();
     for read in ["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM facteur.emails"] {
         sqlx::query(read).execute(&mut *reader).await.unwrap();
@@ -372,8 +393,37 @@ async fn a_transaction_that_holds_vacuum_back_is_seen_by_its_age() {
     let first = age().await;
     assert!(first > 0.0);
     assert!(age().await > first, "it grows");
+    let before = transactions().await;
+    for _ in 0..20 {
+        t.execute("CREATE TABLE IF NOT EXISTS a (b int)").await;
+        t.execute("INSERT INTO a VALUES (1)").await;
+    }
+    assert!(transactions().await >= before + 20.0, "and so many transactions passed");
     reader.rollback().await.unwrap();
     assert_eq!(age().await, 0.0);
+    assert!(transactions().await < before + 20.0);
+}
+
+/// What Prometheus's own programs say of a real scrape. Debian's package `prometheus` has them; ./test says when they are missing.
+#[tokio::test]
+async fn promtool_has_nothing_against_a_scrape() {
+    let Some(promtool) = support::prometheus::promtool() else { return };
+    let t = TestOutbox::new().await;
+    let door = Door::open(t.outbox.clone(), Access::Open).await;
+    let server = SmtpServer::start(Script::new()).await.unwrap();
+    t.enqueue(email_to("ada@x.test")).await;
+    let worker = Arc::new(Worker::new(t.outbox.clone(), limited(&server), pace(), "test"));
+    assert_eq!(worker.tick().await.unwrap(), Tick::Worked(1));
+    let text = door.get(None).await.text().await.unwrap();
+    assert!(text.contains("facteur_claim_seconds_bucket"), "{text}");
+    let (good, said) = support::prometheus::check(&promtool, &["check", "metrics"], &text);
+    assert!(good && said.trim().is_empty(), "{said}");
+    let (good, said) = support::prometheus::check(
+        &promtool,
+        &["check", "metrics"],
+        &text.replace("# HELP facteur_in", "# X"),
+    );
+    assert!(!good && said.contains("facteur_in_flight"), "it can fail: {said}");
 }
 
 #[tokio::test]

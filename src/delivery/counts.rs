@@ -7,10 +7,13 @@ use metrics::{Gauge, counter, gauge, histogram};
 use super::attempt::Ended;
 use crate::outbox::{Action, Final, Reaped, Why};
 use crate::telemetry::families::{
-    ATTEMPTS, DUPLICATES_POSSIBLE, FALLBACK, IN_FLIGHT, LEASE_LOST, REAPED, SEND_SECONDS, SETTLED,
-    TRANSPORT_OPEN, UNWRITTEN,
+    ATTEMPTS, CLAIM_SECONDS, DUPLICATES_POSSIBLE, FALLBACK, IN_FLIGHT, LEASE_LOST, QUOTA_LIMIT,
+    QUOTA_REMAINING, REAPED, SEND_SECONDS, SETTLED, TRANSPORT_OPEN, UNWRITTEN,
 };
 use crate::transport::Outcome;
+
+/// The way out of what never got as far as one.
+const NONE: &str = "none";
 
 /// Counts a delivery as in flight for as long as it lives.
 pub(super) struct InFlight(Gauge);
@@ -37,6 +40,27 @@ pub(super) fn unwritten() {
 /// So many of them wait no longer.
 pub(super) fn written(outcomes: usize) {
     gauge!(UNWRITTEN).decrement(outcomes as f64);
+}
+
+/// A worker begins, with this way out: what may come is seen as 0 before the first time.
+pub(super) fn begin(transport: &str) {
+    for state in ["sent", "failed", "cancelled", "retry", "released", "unknown", "held"] {
+        for transport in [transport, NONE] {
+            counter!(SETTLED, "state" => state, "transport" => transport.to_owned()).increment(0);
+        }
+    }
+    left_by(transport, false);
+}
+
+/// A claim was answered.
+pub(super) fn claim(took: Duration) {
+    histogram!(CLAIM_SECONDS).record(took);
+}
+
+/// What a way's quota allows in a whole window, and what is left of it.
+pub(super) fn quota(transport: &str, limit: u32, left: u32) {
+    gauge!(QUOTA_LIMIT, "transport" => transport.to_owned()).set(f64::from(limit));
+    gauge!(QUOTA_REMAINING, "transport" => transport.to_owned()).set(f64::from(left));
 }
 
 /// A mail left by this way, which is another than the one it prefers or not: seen as 0 before the first time.
@@ -95,7 +119,7 @@ impl Ended {
             let had_250 = matches!(action, Action::Finish(Final::Sent, _));
             counter!(LEASE_LOST, "had_250" => if had_250 { "true" } else { "false" }).increment(1);
         } else {
-            let transport = self.settlement.transport.clone().unwrap_or_else(|| "none".to_owned());
+            let transport = self.settlement.transport.clone().unwrap_or_else(|| NONE.to_owned());
             counter!(SETTLED, "state" => action.kind(), "transport" => transport).increment(1);
         }
         self.count_copy(lease_lost);

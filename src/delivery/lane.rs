@@ -130,6 +130,9 @@ impl Lane {
             }
         }
         counts::open(&self.name, open);
+        if let Some(quota) = self.limits.quota {
+            counts::quota(&self.name, quota, left_of_quota(&self.limits, &state));
+        }
         known.state = state;
         known.read_at = Some(now);
     }
@@ -378,6 +381,15 @@ fn room_in(limits: &Limits, state: &TransportState, age: Duration) -> Room {
         room = room.min(usize::try_from(left).unwrap_or(usize::MAX));
     }
     Room::For(room)
+}
+
+/// What a quota still allows, by a row that was just read.
+fn left_of_quota(limits: &Limits, state: &TransportState) -> u32 {
+    let quota = limits.quota.unwrap_or_default();
+    let is_current =
+        state.window_start.zip(state.now).is_some_and(|(start, now)| start + limits.window > now);
+    let used = if is_current { u32::try_from(state.used).unwrap_or(u32::MAX) } else { 0 };
+    quota.saturating_sub(used)
 }
 
 fn reason(outcome: &Outcome) -> String {

@@ -44,6 +44,7 @@ pub struct Shutdown {
 impl Worker {
     /// Works until `shutdown`, and ends within the grace period after it.
     pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        self.route.lanes.iter().for_each(|lane| counts::begin(&lane.name));
         let stops = Stops::default();
         let (ended, outcomes) = mpsc::unbounded_channel();
         let settler = tokio::spawn({

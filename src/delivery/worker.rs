@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use super::RetryPolicy;
 use super::attempt::{Ended, Stops};
 use super::held::Held;
 use super::in_flight::InFlight;
 use super::lane::Room;
 use super::pulse::Pulse;
 use super::route::{Pass, Route};
+use super::{RetryPolicy, counts};
 use crate::crash::{self, Point};
 use crate::email::StoredEmail;
 use crate::outbox::{ClaimedDelivery, Cursor, Outbox, OutboxError, Payloads, SessionId};
@@ -150,8 +150,10 @@ impl Worker {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut cursor = self.cursor.lock().await;
         let asked = i64::try_from(limit).unwrap_or(i64::MAX);
+        let begun = Instant::now();
         let claimed =
             self.outbox.claim_on(&mut cursor, self.session, asked, self.settings.lease, turn).await?;
+        counts::claim(begun.elapsed());
         drop(cursor);
         self.held.take(&claimed);
         self.held.doubt(false);
@@ -221,6 +223,7 @@ impl Worker {
     }
 
     pub(super) async fn beat(&self) -> Result<(), OutboxError> {
+        self.outbox.count_connections("worker");
         let begun = Instant::now();
         let settings::Worker { session_expiry, lease, .. } = self.settings;
         let sending = self.in_flight.older_than(begun, lease / 3);

@@ -9,7 +9,9 @@ use tokio::time::timeout;
 use super::Api;
 use super::auth::Caller;
 use crate::outbox::{Health, Outbox};
-use crate::telemetry::families::{DATABASE_UP, OLDEST_DUE, OLDEST_SNAPSHOT, QUEUE, WORKERS_ALIVE};
+use crate::telemetry::families::{
+    DATABASE_UP, OLDEST_DUE, OLDEST_SNAPSHOT, OLDEST_SNAPSHOT_TRANSACTIONS, QUEUE, WORKERS_ALIVE,
+};
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Well within the ten seconds that Prometheus waits.
@@ -18,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// `GET /metrics`: what this process counted, and how the queue looks. Answers also while the database is away.
 pub(super) async fn show(State(api): State<Api>, _caller: Caller) -> impl IntoResponse {
     let health = read(&api.outbox).await;
+    api.outbox.count_connections("api");
     let text = api.metrics.text(|| tell(health.as_ref()));
     ([(CONTENT_TYPE, TEXT)], text)
 }
@@ -52,5 +55,6 @@ fn tell(health: Option<&Health>) {
     }
     gauge!(OLDEST_DUE).set(health.oldest_due.as_secs_f64());
     gauge!(OLDEST_SNAPSHOT).set(health.oldest_snapshot.as_secs_f64());
+    gauge!(OLDEST_SNAPSHOT_TRANSACTIONS).set(health.oldest_snapshot_transactions as f64);
     gauge!(WORKERS_ALIVE).set(health.workers_alive as f64);
 }

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
+use metrics::gauge;
+
 use super::{Outbox, OutboxError};
+use crate::telemetry::families::{CONNECTIONS, CONNECTIONS_MAX};
 
 /// How the queue and what keeps it going look, at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,11 +20,22 @@ pub struct Health {
     pub oldest_due: Duration,
     /// The age of the oldest transaction that this role can see holding vacuum back.
     pub oldest_snapshot: Duration,
+    /// How many transactions ago the oldest snapshot was taken that holds vacuum back, slots and standbys included.
+    pub oldest_snapshot_transactions: i64,
     /// Worker processes whose session has not expired.
     pub workers_alive: i64,
 }
 
 impl Outbox {
+    /// Counts the connections of this outbox's pool under that name: `api` or `worker`.
+    pub(crate) fn count_connections(&self, pool: &'static str) {
+        let (open, idle) = (self.pool().size() as usize, self.pool().num_idle());
+        // Two numbers that are read one after the other may not fit together.
+        gauge!(CONNECTIONS, "pool" => pool, "state" => "used").set(open.saturating_sub(idle) as f64);
+        gauge!(CONNECTIONS, "pool" => pool, "state" => "idle").set(idle.min(open) as f64);
+        gauge!(CONNECTIONS_MAX, "pool" => pool).set(f64::from(self.pool().options().get_max_connections()));
+    }
+
     /// How the queue looks: one statement that reads a bounded part of it, however long it is.
     ///
     /// # Errors
@@ -74,6 +88,19 @@ impl Outbox {
                 SELECT prepared FROM pg_prepared_xacts WHERE database = current_database()
               ) held
             ) AS "oldest_snapshot!", (
+              SELECT coalesce(max(age(xid)), 0)::bigint
+              FROM (
+                SELECT unnest(ARRAY[backend_xmin, backend_xid]) AS xid FROM pg_stat_activity
+                -- A standby that feeds back shows its snapshot at the walsender, which has no database.
+                WHERE (datname = current_database() OR backend_type = 'walsender') AND pid <> pg_backend_pid()
+                  AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum)
+                UNION ALL
+                SELECT transaction FROM pg_prepared_xacts WHERE database = current_database()
+                UNION ALL
+                -- Whoever reads it or nobody: a slot that was left behind holds on for ever.
+                SELECT xmin FROM pg_replication_slots WHERE database IS NULL OR database = current_database()
+              ) held
+            ) AS "oldest_snapshot_transactions!", (
               SELECT count(*) FROM facteur.worker_sessions WHERE expires_at > now()
             ) AS "workers_alive!"
             "#
@@ -88,6 +115,7 @@ impl Outbox {
             unknown: row.unknown,
             oldest_due: seconds(row.oldest_due),
             oldest_snapshot: seconds(row.oldest_snapshot),
+            oldest_snapshot_transactions: row.oldest_snapshot_transactions,
             workers_alive: row.workers_alive,
         })
     }

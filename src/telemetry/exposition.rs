@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use metrics::with_local_recorder;
+use metrics::{gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use super::families::{DATABASE, PROCESS, describe, zero};
+use super::families::{BUILD, DATABASE, PROCESS, describe, zero};
 use super::log::TelemetryError;
 
 /// The upper bounds of the histograms, in seconds: from a server next door to the longest deadline.
@@ -26,6 +26,7 @@ pub fn recorder() -> (PrometheusRecorder, Exposition) {
     with_local_recorder(&recorder, || {
         describe(PROCESS);
         zero(PROCESS);
+        gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     });
     (recorder, exposition)
 }

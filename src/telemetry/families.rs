@@ -51,7 +51,13 @@ families! {
     TRANSPORT_OPEN = Gauge "facteur_transport_open" { "transport" = "" } "1 while the way's breaker is open or half open, as this process last read, else 0";
     UNWRITTEN = Gauge "facteur_unwritten_outcomes" {} "Outcomes that are known and not yet in the database";
     IN_FLIGHT = Gauge "facteur_in_flight" {} "Deliveries being attempted now";
+    QUOTA_REMAINING = Gauge "facteur_quota_remaining" { "transport" = "" } "Mails that the way's quota still allows in its window, for the whole fleet, as this process last read";
+    QUOTA_LIMIT = Gauge "facteur_quota_limit" { "transport" = "" } "Mails that the way's quota allows in a whole window, by this process's settings";
+    CLAIM_SECONDS = Histogram "facteur_claim_seconds" {} "How long claims took, those that found nothing included";
     SEND_SECONDS = Histogram "facteur_send_seconds" { "transport" = "" } "How long attempts took";
+    CONNECTIONS = Gauge "facteur_database_connections" { "pool" = "api|worker", "state" = "used|idle" } "Connections to the database that this process has open, by pool";
+    CONNECTIONS_MAX = Gauge "facteur_database_connections_max" { "pool" = "api|worker" } "Connections that the pool may open";
+    BUILD = Gauge "facteur_build_info" { "version" = "" } "1, with the version of this process";
 }
 
 families! {
@@ -61,6 +67,7 @@ families! {
     QUEUE = Gauge "facteur_queue_deliveries" { "state" = "queued_due|scheduled|sending|unknown" } "Live deliveries; due and scheduled are counted up to 10000";
     OLDEST_DUE = Gauge "facteur_oldest_due_seconds" {} "How long the oldest due delivery has been waiting; 0 when none is due";
     OLDEST_SNAPSHOT = Gauge "facteur_oldest_snapshot_seconds" {} "Age of the oldest transaction in this database that holds vacuum back; other users' are visible only to a role with pg_monitor";
+    OLDEST_SNAPSHOT_TRANSACTIONS = Gauge "facteur_oldest_snapshot_transactions" {} "How many transactions ago the oldest snapshot was taken that holds vacuum back here; replication slots and standbys included";
     WORKERS_ALIVE = Gauge "facteur_workers_alive" {} "Worker processes whose session has not expired";
 }
 
