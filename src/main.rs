@@ -4,12 +4,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use facteur::app::{self, AppError, ByHand, Parts};
+use facteur::EmailId;
+use facteur::app::{self, AppError, ByHand, Parts, Wanted, When};
 use facteur::http::{self, Bearer, Role};
 #[cfg(feature = "local")]
 use facteur::settings::DevSettings;
 use facteur::settings::{self, Database, Faults, JwtKey, Log, Settings, Variables};
 use facteur::telemetry;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Facteur, the postman: a mail backend with a durable outbox.
 #[derive(Parser)]
@@ -56,6 +59,22 @@ enum Command {
     },
     /// Says whether settings, database and each transport work; sends nothing
     Check,
+    /// Prints what happened to mail, one JSON object a line: every attempt with its time, transport, code and reply
+    Events {
+        /// From when: a duration such as 30m, 1h or 7d, or a moment such as 2026-11-22T18:00:00Z; 1h when unset, and
+        /// with --email from the beginning
+        #[arg(long, value_name = "WHEN", value_parser = when)]
+        since: Option<When>,
+        /// Before when: the same
+        #[arg(long, value_name = "WHEN", value_parser = when, conflicts_with = "follow")]
+        until: Option<When>,
+        /// Of this e-mail alone
+        #[arg(long, value_name = "ID", value_parser = email_id)]
+        email: Option<EmailId>,
+        /// Goes on with what happens, until it is ended
+        #[arg(long)]
+        follow: bool,
+    },
     /// Shows the transports: which is open, since when and why, and what is left of each quota
     Transports {
         #[command(subcommand)]
@@ -83,6 +102,18 @@ enum Hand {
 fn length(text: &str) -> Result<Duration, String> {
     let length = settings::parse_duration(text).filter(|length| !length.is_zero());
     length.ok_or_else(|| "not a duration such as 30m, 1h or 2d".to_owned())
+}
+
+fn when(text: &str) -> Result<When, String> {
+    let ago = settings::parse_duration(text).map(When::Ago);
+    let at = || OffsetDateTime::parse(text, &Rfc3339).ok().map(When::At);
+    ago.or_else(at).ok_or_else(|| {
+        "neither a duration such as 30m, 1h or 7d, nor a moment such as 2026-11-22T18:00:00Z".to_owned()
+    })
+}
+
+fn email_id(text: &str) -> Result<EmailId, String> {
+    text.parse().map_err(|_| "not the id of an e-mail, which is a UUID".to_owned())
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -124,7 +155,7 @@ fn main() -> ExitCode {
                 Failure::Settings(_)
                     | Failure::Log(_)
                     | Failure::Token(_)
-                    | Failure::App(AppError::NoSuchTransport { .. })
+                    | Failure::App(AppError::NoSuchTransport { .. } | AppError::NoTimeBetween)
             );
             ExitCode::from(if usage { SETTINGS } else { FAILURE })
         }
@@ -178,6 +209,12 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Check => {
             let settings = Settings::from_variables(&variables)?;
             start(&variables, app::check(&settings, &mut std::io::stdout()))
+        }
+        Command::Events { since, until, email, follow } => {
+            let database = Database::from_variables(&variables)?;
+            let hour = email.is_none().then_some(When::Ago(Duration::from_secs(3_600)));
+            let wanted = Wanted { since: since.or(hour), until: *until, email: *email, follow: *follow };
+            start(&variables, app::events(&database, wanted, &mut std::io::stdout()))
         }
         Command::Transports { what } => {
             let settings = Settings::from_variables(&variables)?;

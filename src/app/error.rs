@@ -41,6 +41,12 @@ pub enum AppError {
         /// What there is.
         known: String,
     },
+    /// An end that is not after its beginning.
+    #[error("--until must be later than --since")]
+    NoTimeBetween,
+    /// What was asked for cannot be written out.
+    #[error("the output cannot be written: {0}")]
+    Output(#[source] std::io::Error),
     /// Counting cannot start.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
