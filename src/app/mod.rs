@@ -5,11 +5,13 @@ mod check;
 mod dev;
 mod doors;
 mod error;
+mod held;
+mod live;
+mod process;
 mod serve;
 mod signals;
 mod transports;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -17,13 +19,15 @@ use sqlx::{AssertSqlSafe, Executor, PgPool};
 
 use crate::delivery::{Route, Worker};
 use crate::outbox::{self, Outbox};
-use crate::settings::{self, ExposeSecret, Pooler, SecretString, Settings};
+use crate::settings::{self, ExposeSecret, Pooler, SecretString, Way};
 
 pub use check::check;
 #[cfg(feature = "local")]
 pub use dev::dev;
 pub use error::AppError;
-pub use serve::{Parts, serve};
+pub use held::{ByHandHeld, held};
+pub use live::check_live;
+pub use serve::{serve, work};
 pub use transports::{ByHand, transports};
 
 /// How long a request waits for a connection before it is told to come back.
@@ -102,9 +106,14 @@ fn options(url: &SecretString, variable: &'static str) -> Result<PgConnectOption
 }
 
 /// The worker, over a pool of its own.
-fn worker(settings: &Settings, outbox: &Outbox) -> Result<Arc<Worker>, AppError> {
-    let route = Route::open(settings.profile.ways())?;
-    let own = pool(&settings.database, settings.database.access.worker_connections)?;
+fn worker(
+    ways: &[Way],
+    database: &settings::Database,
+    pace: &settings::Worker,
+    outbox: &Outbox,
+) -> Result<Worker, AppError> {
+    let route = Route::open(ways)?;
+    let own = pool(database, database.access.worker_connections)?;
     let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Arc::new(Worker::new(outbox.with_pool(own), route, settings.worker.clone(), host)))
+    Ok(Worker::new(outbox.with_pool(own), route, pace.clone(), host))
 }
