@@ -15,7 +15,7 @@ mod transports;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Executor, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgPool};
 
 use crate::delivery::{Route, Worker};
 use crate::outbox::{self, Outbox};
@@ -59,7 +59,9 @@ async fn prepare(database: &settings::Database, outbox: &Outbox) -> Result<(), A
 async fn run_migrations(url: &SecretString) -> Result<(), AppError> {
     // Without limits: a migration may wait for another process's.
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE);
-    let pool = pool.connect_lazy_with(options(url, "DATABASE_DIRECT_URL or DATABASE_URL")?);
+    // A migration that takes its time is no reason to log the whole of it.
+    let options = options(url, "DATABASE_DIRECT_URL or DATABASE_URL")?.disable_statement_logging();
+    let pool = pool.connect_lazy_with(options);
     let migrated = outbox::migrate(&pool).await;
     pool.close().await;
     Ok(migrated?)
