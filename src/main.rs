@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use facteur::EmailId;
-use facteur::app::{self, AppError, ByHand, Parts, Wanted, When};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use facteur::app::{self, AppError, ByHand, ByHandHeld, Wanted, When};
 use facteur::http::{self, Bearer, Role};
+use facteur::outbox::HeldChoice;
 #[cfg(feature = "local")]
 use facteur::settings::DevSettings;
-use facteur::settings::{self, Database, Faults, JwtKey, Log, Settings, Variables};
-use facteur::telemetry;
+use facteur::settings::{self, Database, Faults, JwtKey, Log, Settings, Variables, WorkerSettings};
+use facteur::{EmailId, telemetry};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -58,7 +58,11 @@ enum Command {
         domain: Vec<String>,
     },
     /// Says whether settings, database and each transport work; sends nothing
-    Check,
+    Check {
+        /// Asks only whether the process that runs here lives: for the health check of a container
+        #[arg(long)]
+        live: bool,
+    },
     /// Prints what happened to mail, one JSON object a line: every attempt with its time, transport, code and reply
     Events {
         /// From when: a duration such as 30m, 1h or 7d, or a moment such as 2026-11-22T18:00:00Z; 1h when unset, and
@@ -74,6 +78,11 @@ enum Command {
         /// Goes on with what happens, until it is ended
         #[arg(long)]
         follow: bool,
+    },
+    /// Shows what is parked because nobody knows whether it was sent, and what to do with it
+    Held {
+        #[command(subcommand)]
+        what: Option<HeldHand>,
     },
     /// Shows the transports: which is open, since when and why, and what is left of each quota
     Transports {
@@ -97,6 +106,48 @@ enum Hand {
         /// As `facteur transports` shows it
         name: String,
     },
+}
+
+#[derive(Subcommand)]
+enum HeldHand {
+    /// Shows the oldest (the same as no word at all)
+    List,
+    /// Puts them back in the queue: they are sent, perhaps for the second time
+    Release(Chosen),
+    /// Ends them as failed, reason unknown: they are never sent again
+    GiveUp(Chosen),
+}
+
+#[derive(Args)]
+#[group(id = "which", required = true, multiple = false, args = ["all", "before", "ids"])]
+struct Chosen {
+    /// All that is parked
+    #[arg(long)]
+    all: bool,
+    /// What was accepted before this moment, such as 2026-11-22T18:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    before: Option<OffsetDateTime>,
+    /// The e-mails with these ids
+    #[arg(value_name = "ID")]
+    ids: Vec<EmailId>,
+    /// Also what has expired since; released, it has 24 hours more
+    #[arg(long)]
+    expired: bool,
+    /// Does it without asking for the number
+    #[arg(long)]
+    yes: bool,
+}
+
+impl From<&Chosen> for HeldChoice {
+    fn from(chosen: &Chosen) -> Self {
+        let emails = (!chosen.ids.is_empty()).then(|| chosen.ids.clone());
+        Self { emails, before: chosen.before, expired: chosen.expired }
+    }
+}
+
+fn moment(text: &str) -> Result<OffsetDateTime, String> {
+    let moment = OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339);
+    moment.map_err(|_| "not a moment such as 2026-11-22T18:00:00Z".to_owned())
 }
 
 fn length(text: &str) -> Result<Duration, String> {
@@ -187,12 +238,11 @@ fn run(command: &Command) -> Result<(), Failure> {
         }
         Command::Serve { no_worker } => {
             let settings = Settings::from_variables(&variables)?;
-            let parts = if *no_worker { Parts::DoorOnly } else { Parts::All };
-            start(&variables, app::serve(&settings, parts))
+            start(&variables, app::serve(&settings, !no_worker))
         }
         Command::Worker => {
-            let settings = Settings::from_variables(&variables)?;
-            start(&variables, app::serve(&settings, Parts::WorkerOnly))
+            let settings = WorkerSettings::from_variables(&variables)?;
+            start(&variables, app::work(&settings))
         }
         Command::Migrate => {
             let database = Database::from_variables(&variables)?;
@@ -206,7 +256,20 @@ fn run(command: &Command) -> Result<(), Failure> {
             let domains = (!domain.is_empty()).then(|| domain.clone());
             token(&variables, Bearer { role, subject: subject.clone(), domains }, *hours)
         }
-        Command::Check => {
+        Command::Check { live: true } => Ok(app::check_live(&settings::probe_addresses(&variables)?)?),
+        Command::Held { what } => {
+            let database = Database::from_variables(&variables)?;
+            let what = match what {
+                None | Some(HeldHand::List) => ByHandHeld::List,
+                Some(HeldHand::Release(chosen)) => ByHandHeld::Release(chosen.into(), chosen.yes),
+                Some(HeldHand::GiveUp(chosen)) => ByHandHeld::GiveUp(chosen.into(), chosen.yes),
+            };
+            start(
+                &variables,
+                app::held(&database, what, &mut std::io::stdin().lock(), &mut std::io::stdout()),
+            )
+        }
+        Command::Check { live: false } => {
             let settings = Settings::from_variables(&variables)?;
             start(&variables, app::check(&settings, &mut std::io::stdout()))
         }
@@ -217,7 +280,7 @@ fn run(command: &Command) -> Result<(), Failure> {
             start(&variables, app::events(&database, wanted, &mut std::io::stdout()))
         }
         Command::Transports { what } => {
-            let settings = Settings::from_variables(&variables)?;
+            let settings = WorkerSettings::from_variables(&variables)?;
             let what = match what {
                 None => ByHand::Show,
                 Some(Hand::Trip { name, length }) => ByHand::Trip(name, *length),

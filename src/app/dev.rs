@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::doors::Door;
-use super::{AppError, serve, signals, worker};
+use super::process::Process;
+use super::{AppError, signals, worker};
 use crate::delivery::Shutdown;
 use crate::http::base_url;
 use crate::inbox::{Inbox, InboxSettings};
@@ -41,11 +42,19 @@ async fn run(settings: DevSettings, url: SecretString, shutdown: Shutdown) -> Re
     let settings = &settings_for_serving(settings, &mail, url);
     let outbox = super::outbox(&settings.database, settings.database.access.api_connections)?;
     super::prepare(&settings.database, &outbox).await?;
-    let worker = worker(settings, &outbox)?;
+    let worker = worker(settings.profile.ways(), &settings.database, &settings.worker, &outbox)?;
     welcome(&door, &mail);
     let stop_inbox = CancellationToken::new();
     let inbox = tokio::spawn(mail.run(stop_inbox.clone()));
-    let result = serve::run(settings, outbox, Some(door), Some(worker), shutdown).await;
+    let process = Process {
+        outbox,
+        door: Some((door, settings)),
+        probes: None,
+        worker: Some(worker),
+        hold: false,
+        grace: settings.worker.grace,
+    };
+    let result = process.run(shutdown).await;
     // After the worker, which may still have had mail for it.
     stop_inbox.cancel();
     match inbox.await {
@@ -78,6 +87,8 @@ fn settings_for_serving(settings: DevSettings, mail: &Mail, url: SecretString) -
         database: Database { url, access: settings.database },
         sender: settings.sender,
         worker,
+        metrics: None,
+        hold_on_start: false,
     }
 }
 

@@ -1,3 +1,4 @@
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -33,6 +34,17 @@ impl Door {
         Ok(Self { listeners, address })
     }
 
+    /// The same for a door that need not be.
+    pub(super) async fn open_if(
+        address: Option<SocketAddr>,
+        variable: &'static str,
+    ) -> Result<Option<Self>, AppError> {
+        match address {
+            Some(address) => Self::open(address, variable).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Answers until the shutdown begins, then lets requests in flight end, for as long as `grace`.
     pub(super) async fn serve(
         self,
@@ -45,8 +57,10 @@ impl Door {
         let mut serving = tokio::task::JoinSet::new();
         for listener in self.listeners {
             let listener = listener.tap_io(no_delay);
+            // With the peer's address: who has no token is counted by it.
+            let service = router.clone().into_make_service_with_connect_info::<SocketAddr>();
             let server =
-                axum::serve(listener, router.clone()).with_graceful_shutdown(stop.clone().cancelled_owned());
+                axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
             serving.spawn(open.track_future(async move { server.await }));
         }
         let ended = async {
@@ -67,6 +81,32 @@ impl Door {
             () = patience => Ok(()),
         }
     }
+}
+
+/// Whether the process behind the first of `addresses` that somebody listens on answers `GET /healthz` with 200.
+///
+/// Blocking, and within `patience` for each: it is all that its process does.
+pub(super) fn lives(addresses: &[SocketAddr], patience: Duration) -> std::io::Result<()> {
+    let mut refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    for address in addresses {
+        match std::net::TcpStream::connect_timeout(address, patience) {
+            Ok(stream) => return answers(stream, patience),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+fn answers(mut stream: std::net::TcpStream, patience: Duration) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status)?;
+    if &status == b"HTTP/1.1 200" {
+        return Ok(());
+    }
+    Err(std::io::Error::other(format!("it answered {}", String::from_utf8_lossy(&status).escape_debug())))
 }
 
 fn no_delay(stream: &mut TcpStream) {

@@ -61,6 +61,18 @@ pub enum AppError {
         #[source]
         source: std::io::Error,
     },
+    /// The process does not answer its probe.
+    #[error("no life at {asked}: {source}\nA worker answers only where METRICS_PORT is set.")]
+    NotLive {
+        /// Where.
+        asked: String,
+        /// What came instead.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What was asked for of the parked mail cannot be done as it was asked for.
+    #[error("{0}")]
+    Held(String),
     /// The server broke down.
     #[error("the HTTP server broke down: {0}")]
     Http(#[source] std::io::Error),

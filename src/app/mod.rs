@@ -6,26 +6,30 @@ mod dev;
 mod doors;
 mod error;
 mod events;
+mod held;
+mod live;
+mod process;
 mod serve;
 mod signals;
 mod transports;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Executor, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgPool};
 
 use crate::delivery::{Route, Worker};
 use crate::outbox::{self, Outbox};
-use crate::settings::{self, ExposeSecret, Pooler, SecretString, Settings};
+use crate::settings::{self, ExposeSecret, Pooler, SecretString, Way};
 
 pub use check::check;
 #[cfg(feature = "local")]
 pub use dev::dev;
 pub use error::AppError;
 pub use events::{Wanted, When, events};
-pub use serve::{Parts, serve};
+pub use held::{ByHandHeld, held};
+pub use live::check_live;
+pub use serve::{serve, work};
 pub use transports::{ByHand, transports};
 
 /// How long a request waits for a connection before it is told to come back.
@@ -57,7 +61,9 @@ async fn prepare(database: &settings::Database, outbox: &Outbox) -> Result<(), A
 async fn run_migrations(url: &SecretString) -> Result<(), AppError> {
     // Without limits: a migration may wait for another process's.
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE);
-    let pool = pool.connect_lazy_with(options(url, "DATABASE_DIRECT_URL or DATABASE_URL")?);
+    // A migration that takes its time is no reason to log the whole of it.
+    let options = options(url, "DATABASE_DIRECT_URL or DATABASE_URL")?.disable_statement_logging();
+    let pool = pool.connect_lazy_with(options);
     let migrated = outbox::migrate(&pool).await;
     pool.close().await;
     Ok(migrated?)
@@ -104,9 +110,14 @@ fn options(url: &SecretString, variable: &'static str) -> Result<PgConnectOption
 }
 
 /// The worker, over a pool of its own.
-fn worker(settings: &Settings, outbox: &Outbox) -> Result<Arc<Worker>, AppError> {
-    let route = Route::open(settings.profile.ways())?;
-    let own = pool(&settings.database, settings.database.access.worker_connections)?;
+fn worker(
+    ways: &[Way],
+    database: &settings::Database,
+    pace: &settings::Worker,
+    outbox: &Outbox,
+) -> Result<Worker, AppError> {
+    let route = Route::open(ways)?;
+    let own = pool(database, database.access.worker_connections)?;
     let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Arc::new(Worker::new(outbox.with_pool(own), route, settings.worker.clone(), host)))
+    Ok(Worker::new(outbox.with_pool(own), route, pace.clone(), host))
 }

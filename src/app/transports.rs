@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::{AppError, pool};
 use crate::outbox::{BreakerState, Outbox, TransportState};
-use crate::settings::{Pace, Settings, Way};
+use crate::settings::{Pace, Way, WorkerSettings};
 
 const HEADER: [&str; 9] =
     ["NAME", "STATE", "SINCE", "UNTIL", "RATE", "QUOTA", "LAST SUCCESS", "BY HAND", "WHY"];
@@ -27,13 +27,17 @@ pub enum ByHand<'a> {
 ///
 /// # Errors
 /// The database is away, or no way out has that name.
-pub async fn transports(settings: &Settings, what: ByHand<'_>, out: &mut impl Write) -> Result<(), AppError> {
+pub async fn transports(
+    settings: &WorkerSettings,
+    what: ByHand<'_>,
+    out: &mut impl Write,
+) -> Result<(), AppError> {
     let outbox = Outbox::new(pool(&settings.database, 1)?).with_deadline(settings.database.access.timeout);
     let (ByHand::Trip(name, _) | ByHand::Reset(name)) = what else {
         return show(settings, &outbox, out).await;
     };
-    if !settings.profile.ways().iter().any(|way| way.name == name) {
-        let known: Vec<&str> = settings.profile.ways().iter().map(|way| way.name.as_str()).collect();
+    if !settings.ways.iter().any(|way| way.name == name) {
+        let known: Vec<&str> = settings.ways.iter().map(|way| way.name.as_str()).collect();
         return Err(AppError::NoSuchTransport { name: name.to_owned(), known: known.join(", ") });
     }
     let actor = actor();
@@ -57,8 +61,8 @@ pub async fn transports(settings: &Settings, what: ByHand<'_>, out: &mut impl Wr
     Ok(())
 }
 
-async fn show(settings: &Settings, outbox: &Outbox, out: &mut impl Write) -> Result<(), AppError> {
-    let ways = settings.profile.ways();
+async fn show(settings: &WorkerSettings, outbox: &Outbox, out: &mut impl Write) -> Result<(), AppError> {
+    let ways = &settings.ways;
     let names: Vec<String> = ways.iter().map(|way| way.name.clone()).collect();
     let rows = outbox.transports(Some(&names)).await?;
     let mut lines = vec![HEADER.map(str::to_owned)];
@@ -121,7 +125,7 @@ fn pace(pace: Pace) -> String {
 }
 
 /// To the second, in UTC: `2026-11-22T18:35:49Z`.
-fn time(at: OffsetDateTime) -> String {
+pub(super) fn time(at: OffsetDateTime) -> String {
     let at = at.to_offset(time::UtcOffset::UTC);
     let (date, (hour, minute, second)) = (at.date(), at.to_hms());
     format!("{date}T{hour:02}:{minute:02}:{second:02}Z")
@@ -136,7 +140,7 @@ fn shown(length: Duration) -> String {
 }
 
 /// Who runs this: the user of the operating system, and the machine.
-fn actor() -> String {
+pub(super) fn actor() -> String {
     let user = whoami();
     let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let actor: String = format!("{user}@{host}").chars().filter(|c| !c.is_control()).take(128).collect();

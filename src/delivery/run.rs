@@ -218,7 +218,7 @@ impl Worker {
     async fn keep_house(self: Arc<Self>, stop: CancellationToken) {
         let (mut partitions_made, mut wiped) = (None::<Instant>, Instant::now());
         while stop.run_until_cancelled(tokio::time::sleep(REAP_EVERY)).await.is_some() {
-            match self.outbox.reap().await.inspect(counts::reaped) {
+            match self.outbox.reap_holding(self.hold_before).await.inspect(counts::reaped) {
                 Ok(reaped) if reaped.requeued > 0 => self.outbox.wake(),
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "the reaper could not look"),

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use super::attempt::{Ended, Stops};
@@ -44,6 +45,8 @@ pub struct Worker {
     cursor: Mutex<Cursor>,
     /// When what expires while nothing can be claimed was last looked for.
     expired: Mutex<Option<Instant>>,
+    /// What was accepted before is parked when it comes back from a dead worker.
+    pub(super) hold_before: Option<OffsetDateTime>,
 }
 
 /// A claimed delivery, ready to be attempted.
@@ -92,7 +95,15 @@ impl Worker {
             turn: AtomicU64::new(0),
             cursor: Mutex::default(),
             expired: Mutex::default(),
+            hold_before: None,
         }
+    }
+
+    /// After a restore from a backup: what was accepted before `since` and was being sent at the time of the backup is
+    /// parked for a person as its lease ends, instead of being sent again. What is queued,
+    /// [`Outbox::hold_queue`] parks.
+    pub fn holding(self, since: OffsetDateTime) -> Self {
+        Self { hold_before: Some(since), ..self }
     }
 
     /// The outbox that it works on, over the worker's own pool.

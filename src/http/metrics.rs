@@ -6,7 +6,7 @@ use axum::response::IntoResponse;
 use metrics::gauge;
 use tokio::time::timeout;
 
-use super::Api;
+use super::Probes;
 use super::auth::Caller;
 use crate::outbox::{Health, Outbox};
 use crate::telemetry::families::{
@@ -18,10 +18,15 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /metrics`: what this process counted, and how the queue looks. Answers also while the database is away.
-pub(super) async fn show(State(api): State<Api>, _caller: Caller) -> impl IntoResponse {
-    let health = read(&api.outbox).await;
-    api.outbox.count_connections("api");
-    let text = api.metrics.text(|| tell(health.as_ref()));
+pub(super) async fn show(State(probes): State<Probes>, _caller: Caller) -> impl IntoResponse {
+    show_to_all(State(probes)).await
+}
+
+/// The same on a port of its own, where nobody is asked who they are.
+pub(super) async fn show_to_all(State(probes): State<Probes>) -> impl IntoResponse {
+    let health = read(&probes.outbox).await;
+    probes.outbox.count_connections("api");
+    let text = probes.metrics.text(|| tell(health.as_ref()));
     ([(CONTENT_TYPE, TEXT)], text)
 }
 

@@ -16,6 +16,7 @@ mod idempotency;
 mod jwt;
 mod metrics;
 mod moment;
+mod peer;
 mod place;
 mod plain_text;
 mod rate;
@@ -25,7 +26,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{FromRef, MatchedPath, Request};
 use axum::http::Uri;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -58,10 +59,33 @@ pub struct Api {
     pub limits: Limits,
 }
 
+/// What probes and metrics tell of.
+#[derive(Debug, Clone)]
+pub struct Probes {
+    /// The queue.
+    pub outbox: Outbox,
+    /// Whether this process is stopping.
+    pub readiness: Readiness,
+    /// What this process counted.
+    pub metrics: Exposition,
+}
+
+impl FromRef<Api> for Probes {
+    fn from_ref(api: &Api) -> Self {
+        let Api { outbox, readiness, metrics, .. } = api.clone();
+        Self { outbox, readiness, metrics }
+    }
+}
+
 /// All routes.
 pub fn router(api: Api) -> Router {
     let rates = rate::Rates::default();
-    let meter = rate::Meter { access: api.access.clone(), rate: api.limits.rate, rates: rates.clone() };
+    let meter = rate::Meter {
+        access: api.access.clone(),
+        rate: api.limits.rate,
+        rates: rates.clone(),
+        hops: api.limits.trusted_hops,
+    };
     let routes = Router::new()
         .route("/api/test-email", post(test_email::create))
         .route("/emails", get(emails::list).post(emails::create))
@@ -86,6 +110,19 @@ pub fn router(api: Api) -> Router {
         .with_state(api);
     // Outside, where the route is not chosen yet.
     Router::new().fallback_service(routes).layer(middleware::map_request(one_slash))
+}
+
+/// Probes and metrics alone, for a port of their own: whoever reaches it is asked for no token.
+pub fn probes(probes: Probes) -> Router {
+    Router::new()
+        .route("/healthz", get(health::live))
+        .route("/metrics", get(metrics::show_to_all))
+        .route("/readyz", get(health::ready))
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(middleware::from_fn(to_the_end))
+        .with_state(probes)
 }
 
 /// `//emails` for `/emails`: some clients join a base URL and a path, each with a slash of its own.

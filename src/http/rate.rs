@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::peer::peer;
 use super::{Access, ApiError};
 
 /// Above so many buckets the full ones are thrown away: a full bucket is as good as none.
@@ -79,6 +80,8 @@ pub(super) struct Meter {
     pub(super) access: Access,
     pub(super) rate: Option<NonZeroU32>,
     pub(super) rates: Rates,
+    /// Proxies of our own in front.
+    pub(super) hops: u8,
 }
 
 /// Counts each request against its caller, and says on every answer what is left.
@@ -87,8 +90,9 @@ pub(super) async fn count(State(meter): State<Meter>, mut request: Request, next
         return next.run(request).await;
     }
     let caller = meter.access.admit(request.headers());
-    // Whoever is nobody shares a bucket with all the others who are.
-    let whose = caller.as_ref().map_or_else(|_| "nobody:".to_owned(), |caller| caller.name().to_owned());
+    // A colon is in no name: whoever is nobody is counted by where they come from.
+    let whose = caller.as_ref().map(|caller| caller.name().to_owned());
+    let whose = whose.unwrap_or_else(|_| format!("nobody:{}", peer(&request, meter.hops)));
     request.extensions_mut().insert(caller);
     let Some(most) = meter.rate else { return next.run(request).await };
     let level = meter.rates.take(&whose, Rate { most, window: Duration::from_secs(1) }, Instant::now());

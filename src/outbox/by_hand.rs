@@ -47,7 +47,7 @@ impl Outbox {
               RETURNING email_id, position, lease_token
             ),
             unknown AS MATERIALIZED (
-              SELECT d.email_id, d.position
+              SELECT d.email_id, d.position, w.hold_unknown
               FROM facteur.deliveries d JOIN whole w ON d.email_id = w.id
               WHERE d.email_id = $1 AND d.state = 'unknown'
               ORDER BY d.position
@@ -56,7 +56,9 @@ impl Outbox {
             parked AS (
               UPDATE facteur.deliveries d
               SET state = 'queued', attempt = 0, run_at = now(), expires_at = now() + interval '24 hours',
-                  cancel_requested = false, may_have_left = true
+                  cancel_requested = false, may_have_left = true,
+                  -- Parked after a restore it is held whatever its caller chose; that choice is back.
+                  hold_unknown = coalesce(u.hold_unknown, d.hold_unknown)
               FROM unknown u
               WHERE d.email_id = u.email_id AND d.position = u.position
               RETURNING d.email_id, d.position, d.lease_token

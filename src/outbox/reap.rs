@@ -1,3 +1,4 @@
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{DeliveryId, LeaseToken, Outbox, OutboxError, SessionId};
@@ -24,6 +25,15 @@ impl Outbox {
     /// # Errors
     /// The database cannot be reached.
     pub async fn reap(&self) -> Result<Reaped, OutboxError> {
+        self.reap_holding(None).await
+    }
+
+    /// The same, and what was accepted before `since` is parked instead of queued again: after a restore, what
+    /// was being sent at the time of the backup.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn reap_holding(&self, since: Option<OffsetDateTime>) -> Result<Reaped, OutboxError> {
         let row = sqlx::query!(
             r#"
             WITH dead AS MATERIALIZED (
@@ -32,6 +42,9 @@ impl Outbox {
                      d.may_have_left OR d.data_started OR NOT d.hold_unknown AS may_have_left,
                      CASE WHEN d.hold_unknown AND d.data_started THEN 'held'
                           WHEN d.cancel_requested THEN 'withdrawn'
+                          WHEN EXISTS (
+                            SELECT 1 FROM facteur.emails e WHERE e.id = d.email_id AND e.created_at < $1
+                          ) THEN 'held'
                           WHEN d.attempt >= d.max_attempts THEN 'failed'
                           ELSE 'lease_lost' END AS kind
               FROM facteur.deliveries d
@@ -46,6 +59,7 @@ impl Outbox {
               SET state = CASE dead.kind WHEN 'held' THEN 'unknown' ELSE 'queued' END::facteur.delivery_state,
                   run_at = now() + make_interval(secs => least(300, 5 * 2 ^ least(d.attempt, 6))),
                   may_have_left = dead.may_have_left,
+                  hold_unknown = d.hold_unknown OR dead.kind = 'held',
                   lease_until = NULL, worker_id = NULL
               FROM dead
               WHERE d.email_id = dead.email_id AND d.position = dead.position
@@ -72,7 +86,10 @@ impl Outbox {
             ),
             event AS (
               INSERT INTO facteur.events (email_id, position, kind, attempt, lease_token, detail)
-              SELECT email_id, position, kind, attempt, lease_token, NULL FROM back
+              SELECT email_id, position, kind, attempt, lease_token,
+                     CASE WHEN kind = 'held' AND $1::timestamptz IS NOT NULL
+                       THEN 'was being sent, or would be, at a start with MAIL_HOLD_ON_START' END
+              FROM back
               UNION ALL
               SELECT email_id, position, final, attempt, lease_token,
                      CASE kind WHEN 'withdrawn' THEN 'withdrawn' END
@@ -87,6 +104,7 @@ impl Outbox {
                    (SELECT count(*) FROM gone WHERE final = 'failed') AS "failed!",
                    (SELECT count(*) FROM gone WHERE final = 'cancelled') AS "cancelled!"
             "#,
+            since,
         )
         .fetch_one(&self.line)
         .await?;

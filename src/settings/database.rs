@@ -5,7 +5,10 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::faults::Faults;
+use super::passwords;
+use super::profile::Environment;
 use super::reader::{Found, Reader};
+use super::url_password;
 use super::variables::Variables;
 
 /// The database, and how Facteur reaches it.
@@ -46,17 +49,24 @@ impl Database {
     /// Reads the database alone, for a command that needs nothing else.
     pub fn from_variables(variables: &Variables) -> Result<Self, Faults> {
         let mut reader = Reader::new(variables);
-        let database = Self::read(&mut reader);
+        // It opens no door: a weak password is refused where one does.
+        let database = Self::read(&mut reader, Environment::Development);
         reader.finish(database)
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let access = DatabaseAccess::read(reader);
-        let url = read_url(reader, "DATABASE_URL");
-        if url.is_none() && !reader.is_faulty(&["DATABASE_URL", "DATABASE_URL_FILE"]) {
+    pub(super) fn read(reader: &mut Reader<'_>, environment: Environment) -> Option<Self> {
+        let (url, access) = read(reader);
+        let names = ["DATABASE_URL", "DATABASE_URL_FILE", "DATABASE_PASSWORD", "DATABASE_PASSWORD_FILE"];
+        if url.is_none() && !reader.is_faulty(&names) {
             reader.fault(&["DATABASE_URL"], "required: postgres://user:password@host:5432/name");
         }
-        Some(Self { url: url?, access })
+        let url = url?;
+        let password = url_password::of(url.expose_secret());
+        if environment != Environment::Development && password.is_some_and(|p| passwords::is_well_known(&p)) {
+            let from: Vec<&str> = names.into_iter().filter(|name| reader.is_set(name)).collect();
+            reader.fault(&from, passwords::TEXT);
+        }
+        Some(Self { url, access })
     }
 
     /// The address for what needs a session: past a pooler, when there is a way.
@@ -68,8 +78,37 @@ impl Database {
     }
 }
 
+/// `DATABASE_URL`, if it is set, with its password; and how it is reached.
+pub(super) fn read(reader: &mut Reader<'_>) -> (Option<SecretString>, DatabaseAccess) {
+    let mut access = DatabaseAccess::read(reader);
+    let url = read_url(reader, "DATABASE_URL");
+    let Some(password) = reader.secret("DATABASE_PASSWORD") else { return (url, access) };
+    let url = url.and_then(|url| with_password(reader, &url, &password));
+    // The way past a pooler leads to the same user; it may have a password of its own.
+    access.direct_url = access.direct_url.map(|direct| {
+        let whole = url_password::insert(direct.expose_secret(), password.value.expose_secret());
+        whole.map_or(direct, SecretString::from)
+    });
+    (url, access)
+}
+
+fn with_password(
+    reader: &mut Reader<'_>,
+    url: &SecretString,
+    password: &Found<SecretString>,
+) -> Option<SecretString> {
+    match url_password::insert(url.expose_secret(), password.value.expose_secret()) {
+        Ok(url) => Some(url.into()),
+        Err(refused) => {
+            let url = if reader.is_set("DATABASE_URL") { "DATABASE_URL" } else { "DATABASE_URL_FILE" };
+            reader.fault(&[url, &password.name], refused.to_string());
+            None
+        }
+    }
+}
+
 impl DatabaseAccess {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+    fn read(reader: &mut Reader<'_>) -> Self {
         let (shortest, longest) = (Duration::from_millis(100), Duration::from_secs(600));
         Self {
             api_connections: reader.number("API_DATABASE_CONNECTIONS", 10, 1..=10_000),
@@ -92,7 +131,7 @@ fn parse_pooler(text: &str) -> Option<Pooler> {
 }
 
 /// Only the scheme is looked at here: whoever connects understands the rest.
-pub(super) fn read_url(reader: &mut Reader<'_>, name: &str) -> Option<SecretString> {
+fn read_url(reader: &mut Reader<'_>, name: &str) -> Option<SecretString> {
     let Found { name, value } = reader.secret(name)?;
     let schemes = ["postgres://", "postgresql://"];
     let url = value.expose_secret();

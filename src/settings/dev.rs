@@ -67,8 +67,7 @@ impl DevSettings {
         let transports = transports::read(reader, Environment::Development);
         let relay = relay_reading::read(reader, Environment::Development, catcher);
         let sender = sender::read(reader, Environment::Development);
-        let database_url = database::read_url(reader, "DATABASE_URL");
-        let database = DatabaseAccess::read(reader);
+        let (database_url, database) = database::read(reader);
         let worker = Worker::read(reader);
         let home = reader.text("FACTEUR_HOME");
         let mirror = reader.text("FACTEUR_POSTGRES_MIRROR");

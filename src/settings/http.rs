@@ -17,6 +17,14 @@ pub(super) fn read(reader: &mut Reader<'_>, environment: Environment) -> SocketA
     SocketAddr::new(host, read_port(reader, "HTTP_PORT").unwrap_or(8000))
 }
 
+/// Reads `METRICS_HOST` and `METRICS_PORT`: nobody is asked for a token there, so it is this machine's
+/// alone unless somebody says otherwise.
+pub(super) fn read_metrics(reader: &mut Reader<'_>) -> Option<SocketAddr> {
+    let host = reader.parse("METRICS_HOST", "an IP address to listen on", parse_address);
+    let port = read_port(reader, "METRICS_PORT")?;
+    Some(SocketAddr::new(host.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |found| found.value), port))
+}
+
 /// A port to listen on.
 pub(super) fn read_port(reader: &mut Reader<'_>, name: &str) -> Option<u16> {
     let accepts = "a port: a number from 1 to 65535, or 0 for any free one";

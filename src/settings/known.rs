@@ -58,6 +58,7 @@ pub(super) static KNOWN: &[Known] = &[
     plain("DEFAULT_FROM_EMAIL", "The same as EMAIL_FROM."),
 
     secret("DATABASE_URL", "The database: postgres://user:password@host:5432/name. Required, except for `facteur dev`, which then runs a private Postgres."),
+    secret("DATABASE_PASSWORD", "The password of the user that DATABASE_URL names, instead of one in the URL: a file that Postgres itself may read too."),
     plain("API_DATABASE_CONNECTIONS", "Connections for the HTTP doors, at most."),
     plain("WORKER_DATABASE_CONNECTIONS", "Connections for the worker, at most. A pool of its own, so that neither starves the other."),
     plain("DATABASE_TIMEOUT", "How long a statement may take before its connection is given up; six times as long for whole e-mails."),
@@ -66,6 +67,9 @@ pub(super) static KNOWN: &[Known] = &[
 
     plain("HTTP_HOST", "The address that the API listens on. Unset: 127.0.0.1 in development, 0.0.0.0 elsewhere."),
     plain("HTTP_PORT", "The port of the API."),
+    plain("HTTP_TRUSTED_HOPS", "How many proxies of yours are in front of the API: the caller is the address that the outermost of them saw, by X-Forwarded-For. 0 believes no such header."),
+    plain("METRICS_PORT", "A port of its own for /metrics, /healthz and /readyz, without a token; a worker has it too. Unset: none."),
+    plain("METRICS_HOST", "The address that it listens on. Whoever reaches it reads the metrics."),
     plain("API_RATE", "Requests a second of one caller, such as 10/s, or off. Unset: off in development, 100/s elsewhere."),
     plain("API_REQUEST_TIMEOUT", "How long a request may take to arrive."),
     secret("JWT_SECRET", "The HS256 key of bearer tokens, at least 32 bytes (`openssl rand -base64 48`). Required in staging and production, unused in development."),
@@ -81,6 +85,7 @@ pub(super) static KNOWN: &[Known] = &[
     plain("WORKER_HEARTBEAT", "How often a process says that it lives: less than half of WORKER_SESSION_EXPIRY."),
     plain("WORKER_SESSION_EXPIRY", "A process that has not been heard of for so long is taken for dead."),
     plain("SHUTDOWN_GRACE", "How long mail in flight may finish after the first signal."),
+    plain("MAIL_HOLD_ON_START", "True after a restore from a backup: mail that is in the queue at the start is parked for a person (`facteur held`). Unset it afterwards."),
 
     plain("KEEP_SENT", "How long what was sent or cancelled is kept, bodies and all, and up to 7 days longer: from 1d to 3650d."),
     plain("KEEP_FAILED", "The same for what failed."),

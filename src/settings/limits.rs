@@ -13,12 +13,14 @@ pub struct Limits {
     pub rate: Option<NonZeroU32>,
     /// How long a request's body may take to arrive.
     pub request_timeout: Duration,
+    /// How many proxies of one's own are in front; what they say of the caller is believed.
+    pub trusted_hops: u8,
 }
 
 impl Limits {
     /// Development's: as many requests as one likes, 60 seconds for each.
     pub fn open() -> Self {
-        Self { rate: None, request_timeout: Duration::from_secs(60) }
+        Self { rate: None, request_timeout: Duration::from_secs(60), trusted_hops: 0 }
     }
 
     pub(super) fn read(reader: &mut Reader<'_>, environment: Environment) -> Self {
@@ -30,7 +32,11 @@ impl Limits {
         let rate = reader.parse("API_RATE", accepts, parse_rate).map_or(default, |found| found.value);
         let bounds = Duration::from_secs(1)..=Duration::from_secs(3600);
         let open = Self::open().request_timeout;
-        Self { rate, request_timeout: reader.duration("API_REQUEST_TIMEOUT", open, bounds) }
+        Self {
+            rate,
+            request_timeout: reader.duration("API_REQUEST_TIMEOUT", open, bounds),
+            trusted_hops: reader.number("HTTP_TRUSTED_HOPS", 0, 0..=16),
+        }
     }
 }
 

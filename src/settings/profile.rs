@@ -1,6 +1,7 @@
 //! Development, staging, production: what each lets happen.
 
 use super::jwt::{self, JwtKey};
+use super::passwords;
 use super::reader::Reader;
 #[cfg(test)]
 use super::relay::Relay;
@@ -64,19 +65,43 @@ impl Profile {
     }
 
     pub(super) fn read(reader: &mut Reader<'_>, environment: Environment) -> Option<Self> {
+        let ways = Ways::read(reader, environment);
+        // Both are read before either is missed, so that both faults are found.
+        let jwt = (environment != Environment::Development).then(|| jwt::read(reader));
+        Some(match ways? {
+            Ways::Development(ways) => Self::Development { ways },
+            Ways::Staging(ways) => Self::Staging { jwt: jwt??, ways },
+            Ways::Production(ways) => Self::Production { jwt: jwt??, ways },
+        })
+    }
+}
+
+/// The ways out alone, for a process without a door: what each environment lets happen with them.
+pub(super) enum Ways {
+    Development(Vec<Way>),
+    Staging(Vec<Way>),
+    Production(SecureWays),
+}
+
+impl Ways {
+    pub(super) fn read(reader: &mut Reader<'_>, environment: Environment) -> Option<Self> {
         let ways = read_ways(reader, environment);
         if environment == Environment::Development {
-            return Some(Self::Development { ways: ways? });
+            return ways.map(Self::Development);
         }
-        // Both are read before either is missed, so that both faults are found.
-        let jwt = jwt::read(reader);
-        if environment == Environment::Staging {
-            let (jwt, ways) = (jwt?, ways?);
-            return Some(Self::Staging { jwt, ways });
+        let ways = ways?;
+        passwords::refuse_well_known(reader, &ways);
+        match environment {
+            Environment::Production => secure(reader, ways).map(Self::Production),
+            _ => Some(Self::Staging(ways)),
         }
-        let ways = ways.and_then(|ways| secure(reader, ways));
-        let (jwt, ways) = (jwt?, ways?);
-        Some(Self::Production { jwt, ways })
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Way> {
+        match self {
+            Self::Development(ways) | Self::Staging(ways) => ways,
+            Self::Production(ways) => ways.0,
+        }
     }
 }
 

@@ -73,6 +73,11 @@ impl<'a> Reader<'a> {
         known.any(|name| names.contains(&name.as_str()))
     }
 
+    /// Whether a variable has a value, right or wrong.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.variables.get(name).is_some()
+    }
+
     /// A text that is no secret.
     pub(super) fn text(&mut self, name: &str) -> Option<Found<String>> {
         #[cfg(test)]

@@ -1,14 +1,14 @@
-//! `facteur serve` and `facteur worker`.
+//! `facteur serve`, and `facteur worker`, which has no door and so needs neither key nor sender.
 
 use std::net::SocketAddr;
 
 use super::faults::Faults;
-use super::profile::{Environment, Profile};
+use super::profile::{Environment, Profile, Ways};
 use super::reader::Reader;
 use super::variables::Variables;
-use super::{Database, Limits, Log, Worker, http, sender};
+use super::{Database, Limits, Log, Way, Worker, http, sender};
 
-/// What `facteur serve` and `facteur worker` run with.
+/// What `facteur serve` runs with.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where Facteur runs, and with it what it lets happen.
@@ -23,6 +23,49 @@ pub struct Settings {
     pub sender: String,
     /// The worker's pace.
     pub worker: Worker,
+    /// Where metrics and probes have a port of their own.
+    pub metrics: Option<SocketAddr>,
+    /// Whether what is in the queue at the start is parked: after a restore.
+    pub hold_on_start: bool,
+}
+
+/// What `facteur worker` runs with.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// Where mail goes, in order of preference; nothing in clear over a network in production.
+    pub ways: Vec<Way>,
+    /// The database.
+    pub database: Database,
+    /// The worker's pace.
+    pub worker: Worker,
+    /// Where metrics and probes have a port; none is no port at all.
+    pub metrics: Option<SocketAddr>,
+    /// Whether what is in the queue at the start is parked: after a restore.
+    pub hold_on_start: bool,
+}
+
+impl WorkerSettings {
+    /// Reads everything that a worker needs, or says everything that is wrong with it.
+    pub fn from_variables(variables: &Variables) -> Result<Self, Faults> {
+        let mut reader = Reader::new(variables);
+        let settings = Self::read(&mut reader);
+        reader.finish(settings)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let environment = Environment::read(reader, Environment::Production);
+        Log::read(reader);
+        let ways = Ways::read(reader, environment);
+        let database = Database::read(reader, environment);
+        let worker = Worker::read(reader);
+        let metrics = http::read_metrics(reader);
+        let hold_on_start = read_hold(reader);
+        Some(Self { ways: ways?.into_vec(), database: database?, worker, metrics, hold_on_start })
+    }
+}
+
+fn read_hold(reader: &mut Reader<'_>) -> bool {
+    reader.flag("MAIL_HOLD_ON_START").is_some_and(|found| found.value)
 }
 
 impl Settings {
@@ -43,9 +86,12 @@ impl Settings {
         let profile = Profile::read(reader, environment);
         let http = http::read(reader, environment);
         let limits = Limits::read(reader, environment);
-        let database = Database::read(reader);
+        let database = Database::read(reader, environment);
         let sender = sender::read(reader, environment);
         let worker = Worker::read(reader);
-        Some(Self { profile: profile?, http, limits, database: database?, sender: sender?, worker })
+        let metrics = http::read_metrics(reader);
+        let hold_on_start = read_hold(reader);
+        let (profile, database, sender) = (profile?, database?, sender?);
+        Some(Self { profile, http, limits, database, sender, worker, metrics, hold_on_start })
     }
 }
