@@ -61,6 +61,22 @@ impl EmailBuilder {
     }
 }
 
+impl Email {
+    /// Puts another file in the place of an attachment, checked as [`build`](EmailBuilder::build) checks it.
+    ///
+    /// # Errors
+    /// The file, or the e-mail with it, cannot be taken.
+    #[cfg(feature = "server")]
+    pub(crate) fn set_attachment(&mut self, position: usize, file: Attachment) -> Result<(), InvalidEmail> {
+        let named = |e| InvalidEmail::new(format!("attachments[{position}]"), e);
+        let file = file.check().map_err(named)?;
+        if let Some(place) = self.attachments.get_mut(position) {
+            *place = file;
+        }
+        check_size([&self.text, &self.html], &self.attachments)
+    }
+}
+
 fn mailbox(field: &str, text: &str) -> Result<Mailbox, InvalidEmail> {
     text.parse::<Mailbox>().map_err(|e| InvalidEmail::new(field, e))
 }
@@ -83,8 +99,12 @@ fn check_bodies(email: &EmailBuilder) -> Result<(), InvalidEmail> {
     if email.text.is_none() && email.html.is_none() {
         return Err(InvalidEmail::new("text", Problem::Missing("text or html is expected")));
     }
-    let bodies = email.text.iter().chain(&email.html).map(String::len);
-    let bytes = bodies.chain(email.attachments.iter().map(|a| a.content.len())).sum();
+    check_size([&email.text, &email.html], &email.attachments)
+}
+
+fn check_size(bodies: [&Option<String>; 2], files: &[Attachment]) -> Result<(), InvalidEmail> {
+    let bodies = bodies.into_iter().flatten().map(String::len);
+    let bytes = bodies.chain(files.iter().map(|a| a.content.len())).sum();
     if bytes > MAX_BYTES {
         return Err(InvalidEmail::new("the e-mail", Problem::TooLarge { bytes, limit: MAX_BYTES }));
     }

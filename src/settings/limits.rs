@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::fetching::Fetching;
 use super::profile::Environment;
 use super::reader::Reader;
 
@@ -13,12 +14,18 @@ pub struct Limits {
     pub rate: Option<NonZeroU32>,
     /// How long a request's body may take to arrive.
     pub request_timeout: Duration,
+    /// Which files it may have fetched.
+    pub fetching: Fetching,
 }
 
 impl Limits {
     /// Development's: as many requests as one likes, 60 seconds for each.
     pub fn open() -> Self {
-        Self { rate: None, request_timeout: Duration::from_secs(60) }
+        Self {
+            rate: None,
+            request_timeout: Duration::from_secs(60),
+            fetching: Fetching::of(Environment::Development),
+        }
     }
 
     pub(super) fn read(reader: &mut Reader<'_>, environment: Environment) -> Self {
@@ -30,7 +37,8 @@ impl Limits {
         let rate = reader.parse("API_RATE", accepts, parse_rate).map_or(default, |found| found.value);
         let bounds = Duration::from_secs(1)..=Duration::from_secs(3600);
         let open = Self::open().request_timeout;
-        Self { rate, request_timeout: reader.duration("API_REQUEST_TIMEOUT", open, bounds) }
+        let request_timeout = reader.duration("API_REQUEST_TIMEOUT", open, bounds);
+        Self { rate, request_timeout, fetching: Fetching::read(reader, environment) }
     }
 }
 
