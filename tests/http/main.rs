@@ -10,6 +10,8 @@ mod attachments;
 mod batch;
 mod door;
 mod emails;
+mod fetch;
+mod file_server;
 mod keys;
 mod life;
 mod limits;
