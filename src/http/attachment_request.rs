@@ -51,7 +51,8 @@ pub(super) fn read(position: usize, text: &str) -> Result<(Attachment, Option<Wa
     )
     .map_err(as_attachment)?;
     let path: Option<String> =
-        field(&format!("{name}.path"), fields.path, "the address of a file, as a text").map_err(as_attachment)?;
+        field(&format!("{name}.path"), fields.path, "the address of a file, as a text")
+            .map_err(as_attachment)?;
     // Some clients send what is not set as empty.
     let content = content.filter(|Content(bytes)| !bytes.is_empty() || path.is_none());
     let text = |part: &str, raw, expected| field::<String>(&format!("{name}.{part}"), raw, expected);

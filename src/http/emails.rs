@@ -1,9 +1,9 @@
 //! `/emails`: what the Resend clients call.
 
-use axum::{Extension, Json};
 use axum::extract::{Query, Request, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;

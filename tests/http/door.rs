@@ -166,14 +166,3 @@ pub(crate) fn email(more: Value) -> Value {
     }
     email
 }
-
-/// As reqwest has it, less a feature that the program does without.
-pub(crate) trait WithJson {
-    fn json(self, value: &Value) -> Self;
-}
-
-impl WithJson for RequestBuilder {
-    fn json(self, value: &Value) -> Self {
-        self.header("content-type", "application/json").body(value.to_string())
-    }
-}

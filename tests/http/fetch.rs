@@ -9,7 +9,7 @@ use facteur::testing::{Identity, TestAuthority};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::door::{Door, WithJson, answer, email};
+use crate::door::{Door, answer, email};
 use crate::file_server::{FileServer, Net, Reply, moved, ok, production};
 
 fn with_file(file: Value) -> Value {
@@ -267,11 +267,9 @@ async fn a_server_that_stands_still_does_not_hold_the_request() {
     let text = refused(&door, "https://files.test/silent").await;
     assert!(text.contains("must arrive within 1 s"), "{text}");
     // One second for all of them.
-    let many: Vec<Value> =
-        (0..20).map(|i| json!({"path": format!("https://files.test/half/{i}")})).collect();
+    let many: Vec<Value> = (0..20).map(|i| json!({"path": format!("https://files.test/half/{i}")})).collect();
     let begun = std::time::Instant::now();
-    let text =
-        door.refused(&email(json!({"attachments": many})), 422, "invalid_attachment").await;
+    let text = door.refused(&email(json!({"attachments": many})), 422, "invalid_attachment").await;
     assert!(text.starts_with("attachments[0].path takes too long"), "{text}");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!(door.t.states().await, "none");
@@ -330,12 +328,8 @@ async fn a_batch_fetches_a_file_once_and_what_it_lacks_is_named() {
     let some = json!([bad, good, email(json!({"to": "nobody"})), good]);
     let answered = batch("permissive", some.clone()).await;
     assert_eq!(answered.body["data"].as_array().unwrap().len(), 2, "{}", answered.body);
-    let indexes: Vec<u64> = answered.body["errors"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|e| e["index"].as_u64().unwrap())
-        .collect();
+    let indexes: Vec<u64> =
+        answered.body["errors"].as_array().unwrap().iter().map(|e| e["index"].as_u64().unwrap()).collect();
     assert_eq!(indexes, [0, 2]);
     assert_eq!(batch("permissive", some).await.header("idempotent-replayed"), Some("true"));
     assert_eq!(door.t.states().await, "queued 102");

@@ -16,5 +16,8 @@ mod keys;
 mod life;
 mod limits;
 mod lists;
+mod naughty;
 mod roles;
+mod rust_sdk;
 mod sdk;
+mod vanishing;
