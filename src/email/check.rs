@@ -19,6 +19,8 @@ const MAX_HEADER_BYTES: usize = 16_000;
 const MAX_TAGS: usize = 50;
 /// Characters of the name that newer e-mails supersede older ones by.
 const MAX_NAME: usize = 128;
+/// Octets of a sender's domain: behind the e-mail's id and an `@` it is the Message-ID, which has 250 at most.
+const MAX_SENDER_DOMAIN: usize = 213;
 /// Bytes of text, HTML and attachments together, before they are encoded for the way.
 const MAX_BYTES: usize = 25 * 1024 * 1024;
 
@@ -39,7 +41,7 @@ impl EmailBuilder {
         check_supersedes(self.supersedes.as_deref())?;
         check_tags(&self.tags)?;
         Ok(Email {
-            from: mailbox("from", &self.from)?,
+            from: sender(&self.from)?,
             to: mailboxes("to", &self.to)?,
             cc: mailboxes("cc", &self.cc)?,
             bcc: mailboxes("bcc", &self.bcc)?,
@@ -79,6 +81,15 @@ impl Email {
 
 fn mailbox(field: &str, text: &str) -> Result<Mailbox, InvalidEmail> {
     text.parse::<Mailbox>().map_err(|e| InvalidEmail::new(field, e))
+}
+
+fn sender(text: &str) -> Result<Mailbox, InvalidEmail> {
+    let from = mailbox("from", text)?;
+    let (octets, limit) = (from.address.domain().len(), MAX_SENDER_DOMAIN);
+    if octets > limit {
+        return Err(InvalidEmail::new("from", Problem::SenderDomain { octets, limit }));
+    }
+    Ok(from)
 }
 
 fn mailboxes(field: &str, texts: &[String]) -> Result<Vec<Mailbox>, InvalidEmail> {
@@ -219,6 +230,18 @@ mod tests {
         assert_eq!(refused(heavy), "the e-mail");
         let long = Email::builder("a@x.test", "b@x.test", "x".repeat(999), "t");
         assert_eq!(refused(long), "subject");
+    }
+
+    #[test]
+    fn a_senders_domain_leaves_room_for_the_message_id() {
+        let of = |label: usize| format!("a@{}.{}.test", "b".repeat(label), vec!["c".repeat(63); 3].join("."));
+        let from = |label| Email::builder(of(label), of(40), "s", "t").build();
+        assert!(from(16).is_ok(), "213 octets");
+        let error = from(17).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "from has a domain of 214 octets, the most in a sender is 213: it is part of the Message-ID"
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use crate::door::{Door, email};
 use crate::support::outbox::TestOutbox;
 
-const SIZE: i64 = 20;
+const SIZE: i64 = 5;
 
 /// Batches of which some part is there, and not all: e-mails, their files, their deliveries.
 async fn torn(t: &TestOutbox) -> i64 {
