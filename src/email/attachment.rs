@@ -44,7 +44,7 @@ impl Attachment {
     }
 
     /// Keeps the base name and checks the rest.
-    pub(super) fn check(mut self) -> Result<Self, AttachmentError> {
+    pub(crate) fn check(mut self) -> Result<Self, AttachmentError> {
         if let Some(base) = self.filename.rsplit(['/', '\\']).next() {
             self.filename = base.to_owned();
         }

@@ -19,6 +19,8 @@ const MAX_HEADER_BYTES: usize = 16_000;
 const MAX_TAGS: usize = 50;
 /// Characters of the name that newer e-mails supersede older ones by.
 const MAX_NAME: usize = 128;
+/// Octets of a sender's domain: behind the e-mail's id and an `@` it is the Message-ID, which has 250 at most.
+const MAX_SENDER_DOMAIN: usize = 213;
 /// Bytes of text, HTML and attachments together, before they are encoded for the way.
 const MAX_BYTES: usize = 25 * 1024 * 1024;
 
@@ -39,7 +41,7 @@ impl EmailBuilder {
         check_supersedes(self.supersedes.as_deref())?;
         check_tags(&self.tags)?;
         Ok(Email {
-            from: mailbox("from", &self.from)?,
+            from: sender(&self.from)?,
             to: mailboxes("to", &self.to)?,
             cc: mailboxes("cc", &self.cc)?,
             bcc: mailboxes("bcc", &self.bcc)?,
@@ -61,8 +63,33 @@ impl EmailBuilder {
     }
 }
 
+impl Email {
+    /// Puts another file in the place of an attachment, checked as [`build`](EmailBuilder::build) checks it.
+    ///
+    /// # Errors
+    /// The file, or the e-mail with it, cannot be taken.
+    #[cfg(feature = "server")]
+    pub(crate) fn set_attachment(&mut self, position: usize, file: Attachment) -> Result<(), InvalidEmail> {
+        let named = |e| InvalidEmail::new(format!("attachments[{position}]"), e);
+        let file = file.check().map_err(named)?;
+        if let Some(place) = self.attachments.get_mut(position) {
+            *place = file;
+        }
+        check_size([&self.text, &self.html], &self.attachments)
+    }
+}
+
 fn mailbox(field: &str, text: &str) -> Result<Mailbox, InvalidEmail> {
     text.parse::<Mailbox>().map_err(|e| InvalidEmail::new(field, e))
+}
+
+fn sender(text: &str) -> Result<Mailbox, InvalidEmail> {
+    let from = mailbox("from", text)?;
+    let (octets, limit) = (from.address.domain().len(), MAX_SENDER_DOMAIN);
+    if octets > limit {
+        return Err(InvalidEmail::new("from", Problem::SenderDomain { octets, limit }));
+    }
+    Ok(from)
 }
 
 fn mailboxes(field: &str, texts: &[String]) -> Result<Vec<Mailbox>, InvalidEmail> {
@@ -83,8 +110,12 @@ fn check_bodies(email: &EmailBuilder) -> Result<(), InvalidEmail> {
     if email.text.is_none() && email.html.is_none() {
         return Err(InvalidEmail::new("text", Problem::Missing("text or html is expected")));
     }
-    let bodies = email.text.iter().chain(&email.html).map(String::len);
-    let bytes = bodies.chain(email.attachments.iter().map(|a| a.content.len())).sum();
+    check_size([&email.text, &email.html], &email.attachments)
+}
+
+fn check_size(bodies: [&Option<String>; 2], files: &[Attachment]) -> Result<(), InvalidEmail> {
+    let bodies = bodies.into_iter().flatten().map(String::len);
+    let bytes = bodies.chain(files.iter().map(|a| a.content.len())).sum();
     if bytes > MAX_BYTES {
         return Err(InvalidEmail::new("the e-mail", Problem::TooLarge { bytes, limit: MAX_BYTES }));
     }
@@ -199,6 +230,18 @@ mod tests {
         assert_eq!(refused(heavy), "the e-mail");
         let long = Email::builder("a@x.test", "b@x.test", "x".repeat(999), "t");
         assert_eq!(refused(long), "subject");
+    }
+
+    #[test]
+    fn a_senders_domain_leaves_room_for_the_message_id() {
+        let of = |label: usize| format!("a@{}.{}.test", "b".repeat(label), vec!["c".repeat(63); 3].join("."));
+        let from = |label| Email::builder(of(label), of(40), "s", "t").build();
+        assert!(from(16).is_ok(), "213 octets");
+        let error = from(17).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "from has a domain of 214 octets, the most in a sender is 213: it is part of the Message-ID"
+        );
     }
 
     #[test]

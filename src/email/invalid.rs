@@ -37,6 +37,8 @@ pub enum Problem {
     TooLarge { bytes: usize, limit: usize },
     #[error("has a NUL character, which no mail may carry")]
     Nul,
+    #[error("has a domain of {octets} octets, the most in a sender is {limit}: it is part of the Message-ID")]
+    SenderDomain { octets: usize, limit: usize },
     #[error("must be later than scheduled_at")]
     ExpiresFirst,
     #[error("must be 1 to 255 printable ASCII characters")]

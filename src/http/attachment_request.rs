@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::ApiError;
+use super::fetch::Wanted;
 use super::fields::{Raw, field, object};
 use crate::email::Attachment;
 
@@ -36,11 +37,12 @@ struct Fields<'a> {
     inline_content_id: Raw<'a>,
 }
 
-/// One attachment of a request.
+/// One attachment of a request, the first being 0; and what is still to be fetched for it.
 ///
 /// # Errors
 /// Which field is refused, and why.
-pub(super) fn read(name: &str, text: &str) -> Result<Attachment, ApiError> {
+pub(super) fn read(position: usize, text: &str) -> Result<(Attachment, Option<Wanted>), ApiError> {
+    let name = &format!("attachments[{position}]");
     let fields: Fields<'_> = object(text, name)?;
     let content: Option<Content> = field(
         &format!("{name}.content"),
@@ -48,25 +50,38 @@ pub(super) fn read(name: &str, text: &str) -> Result<Attachment, ApiError> {
         "base64 text, a list of bytes, or a Buffer as Node.js writes it",
     )
     .map_err(as_attachment)?;
-    let Some(Content(content)) = content else {
-        return Err(ApiError::Attachment(if fields.path.is_some() {
-            format!(
-                "{name}.path is not accepted: Facteur fetches no files; send them as {name}.content, in base64"
-            )
-        } else {
-            format!("{name} must have a `content`: base64 text, or a list of bytes")
-        }));
-    };
+    let path: Option<String> =
+        field(&format!("{name}.path"), fields.path, "the address of a file, as a text")
+            .map_err(as_attachment)?;
+    // Some clients send what is not set as empty.
+    let content = content.filter(|Content(bytes)| !bytes.is_empty() || path.is_none());
     let text = |part: &str, raw, expected| field::<String>(&format!("{name}.{part}"), raw, expected);
     // Node's type has `filename: false` for none.
-    let filename = fields.filename.filter(|raw| raw.get() != "false");
-    let filename = text("filename", filename, "a text")?.unwrap_or_else(|| "attachment".into());
+    let filename = text("filename", fields.filename.filter(|raw| raw.get() != "false"), "a text")?;
     let kind = fields.content_type.or(fields.camel_content_type);
     let kind = text("content_type", kind, "a MIME type such as application/pdf")?;
+    let content_type = kind.filter(|kind| !kind.is_empty());
     let id = fields.content_id.or(fields.inline_content_id);
     let content_id = text("content_id", id, "a text")?.filter(|id| !id.is_empty());
-    let content_type = kind.filter(|kind| !kind.is_empty()).unwrap_or_else(|| guess(&filename).into());
-    Ok(Attachment { filename, content_type, content_id, content })
+    let wanted = match (&content, path) {
+        (Some(_), _) => None,
+        (None, Some(path)) => Some(Wanted {
+            position,
+            path,
+            filename: filename.clone(),
+            content_type: content_type.clone(),
+            content_id: content_id.clone(),
+        }),
+        (None, None) => {
+            return Err(ApiError::Attachment(format!(
+                "{name} must have a `content`: base64 text, or a list of bytes; or a `path`: the address of a file"
+            )));
+        }
+    };
+    let filename = filename.unwrap_or_else(|| "attachment".into());
+    let content_type = content_type.unwrap_or_else(|| guess(&filename).into());
+    let content = content.map(|Content(bytes)| bytes).unwrap_or_default();
+    Ok((Attachment { filename, content_type, content_id, content }, wanted))
 }
 
 fn as_attachment(error: ApiError) -> ApiError {
@@ -77,7 +92,7 @@ fn as_attachment(error: ApiError) -> ApiError {
 }
 
 /// By the name's ending, of what is commonly sent.
-fn guess(filename: &str) -> &'static str {
+pub(super) fn guess(filename: &str) -> &'static str {
     let ending = filename.rsplit_once('.').map_or("", |(_, ending)| ending).to_ascii_lowercase();
     match ending.as_str() {
         "pdf" => "application/pdf",
@@ -161,7 +176,7 @@ mod tests {
 
     fn content(json: &str) -> Result<Vec<u8>, String> {
         let text = format!(r#"{{"filename":"a.pdf","content":{json}}}"#);
-        read("attachments[0]", &text).map(|a| a.content).map_err(|e| e.to_string())
+        read(0, &text).map(|(a, _)| a.content).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -188,15 +203,33 @@ mod tests {
             let error = content(json).unwrap_err();
             assert!(error.starts_with("attachments[0].content must be"), "{json}: {error}");
         }
-        let path = read("attachments[1]", r#"{"path":"https://x.test/a.pdf"}"#).unwrap_err().to_string();
-        assert!(path.starts_with("attachments[1].path is not accepted"), "{path}");
-        let none = read("attachments[0]", r#"{"filename":"a","content":null}"#).unwrap_err().to_string();
+        let none = read(0, r#"{"filename":"a","content":null}"#).unwrap_err().to_string();
         assert!(none.starts_with("attachments[0] must have a `content`"), "{none}");
     }
 
     #[test]
+    fn what_has_no_content_is_fetched() {
+        let path = |more: &str| {
+            let text = format!(r#"{{"path":"https://x.test/a.pdf"{more}}}"#);
+            read(1, &text).unwrap().1
+        };
+        for none in ["", r#","content":null"#, r#","content":"""#, r#","content":[]"#] {
+            let wanted = path(none).unwrap();
+            assert_eq!((wanted.position, wanted.path.as_str()), (1, "https://x.test/a.pdf"), "{none}");
+            assert_eq!((wanted.filename, wanted.content_type), (None, None));
+        }
+        assert!(path(r#","content":"SGVsbG8=""#).is_none());
+        let said = path(r#","filename":"b.csv","contentType":"text/csv","content_id":"b""#).unwrap();
+        assert_eq!(said.filename.as_deref(), Some("b.csv"));
+        assert_eq!(said.content_type.as_deref(), Some("text/csv"));
+        assert_eq!(said.content_id.as_deref(), Some("b"));
+        let odd = read(0, r#"{"path":7}"#).unwrap_err().to_string();
+        assert!(odd.starts_with("attachments[0].path must be"), "{odd}");
+    }
+
+    #[test]
     fn both_spellings_of_the_type_and_of_the_id() {
-        let file = |more: &str| read("a", &format!(r#"{{"content":"",{more}}}"#)).unwrap();
+        let file = |more: &str| read(0, &format!(r#"{{"content":"",{more}}}"#)).unwrap().0;
         assert_eq!(file(r#""content_type":"text/csv""#).content_type, "text/csv");
         assert_eq!(file(r#""contentType":"text/csv""#).content_type, "text/csv");
         assert_eq!(file(r#""content_id":"logo""#).content_id.as_deref(), Some("logo"));

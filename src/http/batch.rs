@@ -1,5 +1,6 @@
 //! `POST /emails/batch`: up to 100 e-mails at once.
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -7,7 +8,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::auth::Caller;
-use super::emails::accepted;
+use super::emails::{accepted, earlier};
+use super::fetch::{Draft, Fetcher};
 use super::{Api, ApiError, body, email_request, idempotency};
 use crate::email::{Email, EmailId};
 use crate::outbox::{EnqueuedBatch, Origin};
@@ -33,7 +35,8 @@ impl Mode {
 
 /// What was asked for, and what of it is refused.
 struct Read {
-    emails: Vec<Email>,
+    /// With their places.
+    drafts: Vec<(usize, Draft)>,
     errors: Vec<(usize, ApiError)>,
     origin: Origin,
 }
@@ -42,6 +45,7 @@ struct Read {
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
+    Extension(fetcher): Extension<Fetcher>,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -50,17 +54,20 @@ pub(super) async fn create(
     let json = body::json(request, api.limits.request_timeout).await?;
     let of_key = key.clone();
     let reading = tokio::task::spawn_blocking(move || read(&json, of_key.as_deref(), &caller));
-    let Read { emails, mut errors, origin } = reading.await.map_err(|_| ApiError::Internal)??;
-    if !errors.is_empty() && let Some(key) = key
+    let Read { drafts, mut errors, origin } = reading.await.map_err(|_| ApiError::Internal)??;
+    if !errors.is_empty() && let Some(key) = &key
         // What was good the first time may be refused now, its moment having passed.
-        && let Some((ids, true)) = api.outbox.find_key(&key, &origin).await?
+        && let Some((ids, true)) = api.outbox.find_key(key, &origin).await?
     {
         return Ok(answer(&ids, mode, &errors, true));
     }
-    if mode == Mode::Strict && !errors.is_empty() {
-        let (index, error) = errors.swap_remove(0);
-        return Err(error.of_item(index));
+    refuse_all(mode, &mut errors)?;
+    let lack = drafts.iter().any(|(_, draft)| draft.lacks_files());
+    if let Some(ids) = earlier(&api, key.clone().filter(|_| lack), &origin).await? {
+        return Ok(answer(&ids, mode, &errors, true));
     }
+    let emails = complete(&fetcher, drafts, &mut errors, key).await;
+    refuse_all(mode, &mut errors)?;
     let batch = match emails.is_empty() {
         true => EnqueuedBatch { ids: Vec::new(), created: true },
         false => api.outbox.enqueue_all(&emails, &origin).await?,
@@ -68,20 +75,49 @@ pub(super) async fn create(
     Ok(answer(&batch.ids, mode, &errors, !batch.created))
 }
 
+/// In strict mode one that is refused refuses all.
+fn refuse_all(mode: Mode, errors: &mut Vec<(usize, ApiError)>) -> Result<(), ApiError> {
+    if mode == Mode::Permissive || errors.is_empty() {
+        return Ok(());
+    }
+    let (index, error) = errors.swap_remove(0);
+    Err(error.of_item(index))
+}
+
+/// The e-mails that have all their files; the first of them carries the key of all.
+async fn complete(
+    fetcher: &Fetcher,
+    drafts: Vec<(usize, Draft)>,
+    errors: &mut Vec<(usize, ApiError)>,
+    key: Option<String>,
+) -> Vec<Email> {
+    let (places, drafts): (Vec<usize>, Vec<Draft>) = drafts.into_iter().unzip();
+    let mut emails = Vec::with_capacity(drafts.len());
+    for (place, email) in places.into_iter().zip(fetcher.complete(drafts).await) {
+        match email {
+            Ok(email) => emails.push(email),
+            Err(error) => errors.push((place, error)),
+        }
+    }
+    errors.sort_by_key(|(place, _)| *place);
+    if let Some(first) = emails.first_mut() {
+        first.idempotency_key = key;
+    }
+    emails
+}
+
 fn read(json: &str, key: Option<&str>, caller: &Caller) -> Result<Read, ApiError> {
     let now = OffsetDateTime::now_utc();
-    let (mut emails, mut errors) = (Vec::new(), Vec::new());
+    let (mut drafts, mut errors) = (Vec::new(), Vec::new());
     for (index, item) in email_request::batch(json)?.into_iter().enumerate() {
-        // The first e-mail carries the key of all.
-        let key = key.filter(|_| emails.is_empty());
-        match email_request::compose(item.get(), "the e-mail", key, caller, now) {
-            Ok(email) => emails.push(email),
+        match email_request::compose(item.get(), "the e-mail", None, caller, now) {
+            Ok(draft) => drafts.push((index, draft)),
             Err(error) => errors.push((index, error)),
         }
     }
     let request = key.map(|_| idempotency::fingerprint(json));
     Ok(Read {
-        emails,
+        drafts,
         errors,
         origin: Origin { caller: Some(caller.name().to_owned()), request, batch: true },
     })

@@ -6,6 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::attachment_request::{self, MAX_ATTACHMENTS};
 use super::auth::Caller;
+use super::fetch::{Draft, Wanted};
 use super::fields::{Pairs, Raw, Texts, field, list, object};
 use super::{ApiError, moment, plain_text};
 use crate::email::{Email, EmailBuilder, Mailbox, OnUnknown, Priority};
@@ -57,7 +58,8 @@ struct Fields<'a> {
     supersedes: Raw<'a>,
 }
 
-/// The e-mail that a JSON object asks for, with the key that makes it safe to ask twice.
+/// The e-mail that a JSON object asks for, with the key that makes it safe to ask twice; files that it only
+/// names are still to be fetched.
 ///
 /// # Errors
 /// The first field that cannot be taken, by name.
@@ -67,7 +69,7 @@ pub(super) fn compose(
     key: Option<&str>,
     caller: &Caller,
     now: OffsetDateTime,
-) -> Result<Email, ApiError> {
+) -> Result<Draft, ApiError> {
     let fields: Fields<'_> = object(json, what)?;
     if fields.template.is_some() {
         let text = "template is not accepted: there are no stored templates; send html or text";
@@ -75,7 +77,8 @@ pub(super) fn compose(
     }
     let mut email = head(&fields)?;
     email = body(email, &fields)?;
-    email = extras(email, &fields)?;
+    let mut wanted = Vec::new();
+    email = extras(email, &fields, &mut wanted)?;
     email = moments(email, &fields, now)?;
     email = options(email, &fields, caller)?;
     if let Some(key) = key {
@@ -83,7 +86,7 @@ pub(super) fn compose(
     }
     let email = email.build()?;
     permitted(&email, caller)?;
-    Ok(email)
+    Ok(Draft { email, wanted })
 }
 
 fn head(fields: &Fields<'_>) -> Result<EmailBuilder, ApiError> {
@@ -125,7 +128,11 @@ fn body(email: EmailBuilder, fields: &Fields<'_>) -> Result<EmailBuilder, ApiErr
     }
 }
 
-fn extras(mut email: EmailBuilder, fields: &Fields<'_>) -> Result<EmailBuilder, ApiError> {
+fn extras(
+    mut email: EmailBuilder,
+    fields: &Fields<'_>,
+    wanted: &mut Vec<Wanted>,
+) -> Result<EmailBuilder, ApiError> {
     let headers: Option<Pairs> = field(
         "headers",
         fields.headers,
@@ -141,7 +148,9 @@ fn extras(mut email: EmailBuilder, fields: &Fields<'_>) -> Result<EmailBuilder, 
         return Err(ApiError::Attachment(text));
     }
     for (i, file) in files.into_iter().enumerate() {
-        email = email.attach(attachment_request::read(&format!("attachments[{i}]"), file.get())?);
+        let (file, missing) = attachment_request::read(i, file.get())?;
+        email = email.attach(file);
+        wanted.extend(missing);
     }
     #[derive(Deserialize)]
     struct TagFields {

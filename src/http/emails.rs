@@ -1,18 +1,19 @@
 //! `/emails`: what the Resend clients call.
 
-use axum::Json;
 use axum::extract::{Query, Request, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::auth::Caller;
+use super::fetch::{Draft, Fetcher};
 use super::fields::{Raw, object};
 use super::place::Place;
 use super::{Api, ApiError, body, email_answer, email_request, idempotency};
-use crate::email::{Email, EmailId};
+use crate::email::EmailId;
 use crate::outbox::{Enqueued, Origin, Page};
 
 const UNKNOWN: ApiError = ApiError::NotFound("Email not found");
@@ -21,18 +22,42 @@ const UNKNOWN: ApiError = ApiError::NotFound("Email not found");
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
+    Extension(fetcher): Extension<Fetcher>,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
     let key = idempotency::key(&headers)?;
     let json = body::json(request, api.limits.request_timeout).await?;
-    let (email, origin) = read(json, key.clone(), caller).await?;
-    let enqueued = match email {
-        Ok(email) => api.outbox.enqueue_from(&email, &origin).await?,
+    let (draft, origin) = read(json, key.clone(), caller).await?;
+    let enqueued = match draft {
+        Ok(draft) => {
+            let earlier = earlier(&api, key.filter(|_| draft.lacks_files()), &origin).await?;
+            match earlier.and_then(|ids| ids.first().copied()) {
+                Some(id) => Enqueued { id, created: false },
+                None => {
+                    let email = fetcher.complete(vec![draft]).await.pop().ok_or(ApiError::Internal)??;
+                    api.outbox.enqueue_from(&email, &origin).await?
+                }
+            }
+        }
         // What was good the first time may be refused now, its moment having passed.
         Err(refused) => Enqueued { id: replay(&api, key, &origin, refused).await?, created: false },
     };
     Ok(accepted(&json!({ "id": enqueued.id }), !enqueued.created))
+}
+
+/// Before files are fetched: what the key stands for already. Nothing is fetched for an answer that is there.
+pub(super) async fn earlier(
+    api: &Api,
+    key: Option<String>,
+    origin: &Origin,
+) -> Result<Option<Vec<EmailId>>, ApiError> {
+    let Some(key) = key else { return Ok(None) };
+    match api.outbox.find_key(&key, origin).await? {
+        Some((ids, true)) => Ok(Some(ids)),
+        Some((_, false)) => Err(ApiError::KeyReused),
+        None => Ok(None),
+    }
 }
 
 /// The e-mail that was asked for, or why not, and who asks. Decoding and making a text take a while: not
@@ -41,12 +66,12 @@ async fn read(
     json: String,
     key: Option<String>,
     caller: Caller,
-) -> Result<(Result<Email, ApiError>, Origin), ApiError> {
+) -> Result<(Result<Draft, ApiError>, Origin), ApiError> {
     let reading = tokio::task::spawn_blocking(move || {
         let now = OffsetDateTime::now_utc();
-        let email = email_request::compose(&json, "the body", key.as_deref(), &caller, now);
+        let draft = email_request::compose(&json, "the body", key.as_deref(), &caller, now);
         let request = key.map(|_| idempotency::fingerprint(&json));
-        (email, Origin { caller: Some(caller.name().to_owned()), request, batch: false })
+        (draft, Origin { caller: Some(caller.name().to_owned()), request, batch: false })
     });
     // A panic; its own hook has printed it.
     reading.await.map_err(|_| ApiError::Internal)

@@ -10,6 +10,7 @@ mod email_answer;
 mod email_request;
 mod emails;
 mod error;
+mod fetch;
 mod fields;
 mod health;
 mod idempotency;
@@ -39,6 +40,7 @@ use crate::settings::Limits;
 use crate::telemetry::Exposition;
 pub use auth::Access;
 pub use error::ApiError;
+pub use fetch::{Fetcher, Internet, Reach};
 pub use health::Readiness;
 pub use jwt::{Bearer, Role, TokenError, mint, mint_for};
 
@@ -79,6 +81,12 @@ impl FromRef<Api> for Probes {
 
 /// All routes.
 pub fn router(api: Api) -> Router {
+    let fetcher = Fetcher::new(api.limits.fetching);
+    router_with(api, fetcher)
+}
+
+/// All routes, with attachments fetched from where a test has them.
+pub fn router_with(api: Api, fetcher: Fetcher) -> Router {
     let rates = rate::Rates::default();
     let meter = rate::Meter {
         access: api.access.clone(),
@@ -104,6 +112,7 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(middleware::from_fn_with_state(meter, rate::count))
         .layer(Extension(rates))
+        .layer(Extension(fetcher))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(middleware::from_fn(log))
         .layer(middleware::from_fn(to_the_end))

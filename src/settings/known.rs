@@ -72,6 +72,7 @@ pub(super) static KNOWN: &[Known] = &[
     plain("METRICS_HOST", "The address that it listens on. Whoever reaches it reads the metrics."),
     plain("API_RATE", "Requests a second of one caller, such as 10/s, or off. Unset: off in development, 100/s elsewhere."),
     plain("API_REQUEST_TIMEOUT", "How long a request may take to arrive."),
+    plain("ATTACHMENTS_FROM_LOCALHOST", "True: attachments by URL may be fetched from this machine too. Development only."),
     secret("JWT_SECRET", "The HS256 key of bearer tokens, at least 32 bytes (`openssl rand -base64 48`). Required in staging and production, unused in development."),
 
     plain("INBOX_HTTP_PORT", "The page of the development inbox: http://localhost:1080."),

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::fetching::Fetching;
 use super::profile::Environment;
 use super::reader::Reader;
 
@@ -15,12 +16,19 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// How many proxies of one's own are in front; what they say of the caller is believed.
     pub trusted_hops: u8,
+    /// Which files it may have fetched.
+    pub fetching: Fetching,
 }
 
 impl Limits {
     /// Development's: as many requests as one likes, 60 seconds for each.
     pub fn open() -> Self {
-        Self { rate: None, request_timeout: Duration::from_secs(60), trusted_hops: 0 }
+        Self {
+            rate: None,
+            request_timeout: Duration::from_secs(60),
+            trusted_hops: 0,
+            fetching: Fetching::of(Environment::Development),
+        }
     }
 
     pub(super) fn read(reader: &mut Reader<'_>, environment: Environment) -> Self {
@@ -36,6 +44,7 @@ impl Limits {
             rate,
             request_timeout: reader.duration("API_REQUEST_TIMEOUT", open, bounds),
             trusted_hops: reader.number("HTTP_TRUSTED_HOPS", 0, 0..=16),
+            fetching: Fetching::read(reader, environment),
         }
     }
 }

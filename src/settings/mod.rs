@@ -16,6 +16,7 @@ mod duration;
 #[cfg(test)]
 mod example;
 mod faults;
+mod fetching;
 mod http;
 mod jwt;
 mod keep;
@@ -47,6 +48,7 @@ pub use self::database::{Database, DatabaseAccess, Pooler};
 pub use self::dev::DevSettings;
 pub use self::duration::parse as parse_duration;
 pub use self::faults::{Fault, Faults};
+pub use self::fetching::Fetching;
 pub use self::jwt::{JwtKey, WeakKey};
 pub use self::keep::Keep;
 pub use self::limits::Limits;

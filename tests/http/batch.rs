@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::door::{Answer, Door, WithJson, answer, email};
+use crate::door::{Answer, Door, answer, email};
 
 async fn batch(door: &Door, mode: Option<&str>, emails: &Value) -> Answer {
     let mut request = door.request(Method::POST, "/emails/batch").json(emails);

@@ -1,7 +1,7 @@
 use std::num::NonZeroU32;
 
 use facteur::Outbox;
-use facteur::http::{self, Access, Api, Bearer, Readiness, Role, mint_for};
+use facteur::http::{self, Access, Api, Bearer, Fetcher, Readiness, Role, mint_for};
 use facteur::settings::{JwtKey, Limits};
 use facteur::telemetry::Exposition;
 use reqwest::header::HeaderMap;
@@ -51,6 +51,13 @@ impl Door {
         Self::over(t, outbox, Limits::open(), true).await
     }
 
+    /// Development's, with files from where a test has them.
+    pub(crate) async fn fetching(fetcher: Fetcher) -> Self {
+        let t = TestOutbox::new().await;
+        let outbox = t.outbox.clone();
+        Self::serve(t, outbox, Limits::open(), true, fetcher).await
+    }
+
     pub(crate) async fn with(limits: Limits, development: bool) -> Self {
         let t = TestOutbox::new().await;
         let outbox = t.outbox.clone();
@@ -58,6 +65,17 @@ impl Door {
     }
 
     async fn over(t: TestOutbox, outbox: Outbox, limits: Limits, development: bool) -> Self {
+        let fetcher = Fetcher::new(limits.fetching);
+        Self::serve(t, outbox, limits, development, fetcher).await
+    }
+
+    async fn serve(
+        t: TestOutbox,
+        outbox: Outbox,
+        limits: Limits,
+        development: bool,
+        fetcher: Fetcher,
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let key = JwtKey::new("q8Jw2ZrT5yVbN1mKc4LxP7sDf0GhA3eU".to_owned().into()).expect("a good key");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -70,7 +88,7 @@ impl Door {
             metrics: Exposition::default(),
             limits,
         };
-        tokio::spawn(async move { axum::serve(listener, http::router(api)).await });
+        tokio::spawn(async move { axum::serve(listener, http::router_with(api, fetcher)).await });
         Self { t, base, client: Client::builder().no_proxy().build().unwrap(), key }
     }
 
@@ -147,15 +165,4 @@ pub(crate) fn email(more: Value) -> Value {
         email[name] = value.clone();
     }
     email
-}
-
-/// As reqwest has it, less a feature that the program does without.
-pub(crate) trait WithJson {
-    fn json(self, value: &Value) -> Self;
-}
-
-impl WithJson for RequestBuilder {
-    fn json(self, value: &Value) -> Self {
-        self.header("content-type", "application/json").body(value.to_string())
-    }
 }

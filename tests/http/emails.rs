@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
-use crate::door::{Door, WithJson, answer, email};
+use crate::door::{Door, answer, email};
 
 #[tokio::test]
 async fn every_field_is_kept_and_shown_again() {

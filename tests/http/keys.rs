@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::door::{Answer, Door, WithJson, answer, email};
+use crate::door::{Answer, Door, answer, email};
 
 async fn send(door: &Door, path: &str, key: &str, body: &Value) -> Answer {
     answer(door.request(Method::POST, path).header("idempotency-key", key).json(body)).await

@@ -4,7 +4,7 @@ use facteur::outbox::{Action, Final, Settlement};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::door::{Answer, Door, WithJson, answer, email};
+use crate::door::{Answer, Door, answer, email};
 
 async fn patch(door: &Door, id: &str, body: &Value) -> Answer {
     answer(door.request(Method::PATCH, &format!("/emails/{id}")).json(body)).await

@@ -4,7 +4,7 @@ use facteur::http::Role;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::door::{Answer, Door, WithJson, answer, email};
+use crate::door::{Answer, Door, answer, email};
 
 async fn call(door: &Door, token: &str, method: Method, path: &str) -> Answer {
     answer(door.request(method, path).bearer_auth(token)).await

@@ -119,7 +119,7 @@ impl TestOutbox {
     }
 }
 
-fn assert_same_bytes(one: &StoredEmail, other: &StoredEmail) {
+pub(crate) fn assert_same_bytes(one: &StoredEmail, other: &StoredEmail) {
     let mut other = other.clone();
     other.id = one.id;
     other.message_id.clone_from(&one.message_id);

@@ -1,4 +1,4 @@
-//! The SQL door beside the library's: what one takes the other takes, as the same rows and the same bytes.
+//! The SQL door beside the library's, and HTTP's: what one takes the others take, as the same rows and the same bytes.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -8,6 +8,7 @@ mod support;
 mod both;
 mod broken;
 mod domains;
+mod http;
 mod mail;
 mod naughty;
 mod options;

