@@ -6,6 +6,7 @@ mod auth;
 mod batch;
 mod body;
 mod by_hand;
+mod docs;
 mod email_answer;
 mod email_request;
 mod emails;
@@ -16,6 +17,7 @@ mod idempotency;
 mod jwt;
 mod metrics;
 mod moment;
+mod openapi;
 mod place;
 mod plain_text;
 mod rate;
@@ -64,6 +66,7 @@ pub fn router(api: Api) -> Router {
     let meter = rate::Meter { access: api.access.clone(), rate: api.limits.rate, rates: rates.clone() };
     let routes = Router::new()
         .route("/api/test-email", post(test_email::create))
+        .route("/docs", get(docs::show))
         .route("/emails", get(emails::list).post(emails::create))
         .route("/emails/batch", post(batch::create))
         .route("/emails/{id}", get(emails::show).patch(emails::reschedule))
@@ -75,6 +78,7 @@ pub fn router(api: Api) -> Router {
         .route("/emails/{id}/retry", post(by_hand::retry))
         .route("/healthz", get(health::live))
         .route("/metrics", get(metrics::show))
+        .route("/openapi.json", get(openapi::show))
         .route("/readyz", get(health::ready))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
