@@ -15,7 +15,7 @@ pub struct Header {
 }
 
 /// Headers that Facteur writes itself, and those that only a server on the way may write.
-const RESERVED: [&str; 13] = [
+pub(crate) const RESERVED: [&str; 13] = [
     "from",
     "to",
     "cc",

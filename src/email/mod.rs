@@ -19,6 +19,8 @@ pub use address::{Address, AddressError, Mailbox};
 pub use attachment::{Attachment, AttachmentError};
 pub use builder::{Email, EmailBuilder, OnUnknown, Priority};
 pub use field::FieldError;
+#[cfg(feature = "server")]
+pub(crate) use header::RESERVED as RESERVED_HEADERS;
 pub use header::{Header, HeaderError};
 pub use id::EmailId;
 pub use invalid::{InvalidEmail, Problem};

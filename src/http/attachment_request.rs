@@ -8,32 +8,49 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use utoipa::ToSchema;
 
 use super::ApiError;
 use super::fetch::Wanted;
 use super::fields::{Raw, field, object};
+use super::openapi::{Content as ContentSchema, ContentId, ContentType, Filename, HttpsUrl};
 use crate::email::Attachment;
 
 /// Of one e-mail.
 pub(super) const MAX_ATTACHMENTS: usize = 100;
 
-#[derive(Deserialize)]
-struct Fields<'a> {
+/// A file: its `content`, or the `path` where it is. `contentType` and `inline_content_id`, which some
+/// clients write, are taken for `content_type` and `content_id`.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AttachmentRequest)]
+pub(super) struct AttachmentFields<'a> {
+    /// Its bytes.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<ContentSchema>)]
     content: Raw<'a>,
+    /// An https address to fetch it from, instead of `content`.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<HttpsUrl>)]
     path: Raw<'a>,
+    /// What the receiver sees; folders before it are dropped. `attachment` unless it is said.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<Filename>)]
     filename: Raw<'a>,
+    /// A MIME type such as `application/pdf`; by the ending of the file's name unless it is said.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<ContentType>)]
     content_type: Raw<'a>,
     // The Rust client's spelling.
     #[serde(borrow, default, rename = "contentType")]
+    #[schema(ignore)]
     camel_content_type: Raw<'a>,
+    /// Shows it inline, where the HTML has `<img src="cid:…">` with this id.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<ContentId>)]
     content_id: Raw<'a>,
     // What older clients call it.
     #[serde(borrow, default)]
+    #[schema(ignore)]
     inline_content_id: Raw<'a>,
 }
 
@@ -43,7 +60,7 @@ struct Fields<'a> {
 /// Which field is refused, and why.
 pub(super) fn read(position: usize, text: &str) -> Result<(Attachment, Option<Wanted>), ApiError> {
     let name = &format!("attachments[{position}]");
-    let fields: Fields<'_> = object(text, name)?;
+    let fields: AttachmentFields<'_> = object(text, name)?;
     let content: Option<Content> = field(
         &format!("{name}.content"),
         fields.content,

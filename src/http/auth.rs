@@ -2,11 +2,17 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
 
 use super::jwt::{self, Role};
 use super::{Api, ApiError};
 use crate::email::Mailbox;
 use crate::settings::{JwtKey, Profile};
+
+/// Characters of the name that newer e-mails supersede older ones by.
+const LONGEST_NAME: usize = 128;
 
 /// Who may call.
 #[derive(Debug, Clone)]
@@ -72,17 +78,26 @@ impl Caller {
     /// A name that no other caller's e-mails meet.
     ///
     /// # Errors
-    /// Too long, or empty.
+    /// Too long, empty, or with a control character.
     pub(super) fn own_name(&self, name: String) -> Result<String, ApiError> {
+        if !(1..=LONGEST_NAME).contains(&name.chars().count()) || name.contains(char::is_control) {
+            let text = "supersedes must be 1 to 128 characters, none of them a control character";
+            return Err(ApiError::Invalid(text.into()));
+        }
         if self.development {
             return Ok(name);
         }
-        let most = 127 - self.name.len();
-        if (1..=most).contains(&name.chars().count()) {
-            return Ok(format!("{}/{name}", self.name));
-        }
-        Err(ApiError::Invalid(format!("supersedes must be 1 to {most} characters")))
+        // The caller's own name takes none of the characters: what is too long with it is kept by its hash.
+        let whole = format!("{}/{name}", self.name);
+        Ok(match whole.chars().count() {
+            0..=LONGEST_NAME => whole,
+            _ => format!("{}/sha256:{}", self.name, hash(&name)),
+        })
     }
+}
+
+fn hash(name: &str) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, name.as_bytes()))
 }
 
 /// Why a caller is not let in.
@@ -154,4 +169,22 @@ impl FromRequestParts<Api> for Admin {
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim_start_matches(' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_as_many_characters_whoever_calls() {
+        for (caller, development) in [("development", true), ("s", false), (&*"s".repeat(58), false)] {
+            let name = caller.to_owned();
+            let caller = Caller { name, role: Role::System, domains: None, development };
+            let own = |length: usize| caller.own_name("n".repeat(length));
+            assert!(own(0).is_err() && own(129).is_err() && caller.own_name("a\nb".into()).is_err());
+            let (one, other) = (own(128).unwrap(), own(127).unwrap());
+            assert!(one != other && one.chars().count() <= LONGEST_NAME, "{one}");
+            assert!(development || one.starts_with(&format!("{}/", caller.name())), "{one}");
+        }
+    }
 }

@@ -4,12 +4,14 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use serde_json::{Value, json};
+use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
-use super::emails::{accepted, earlier};
+use super::emails::{Accepted, accepted, earlier};
 use super::fetch::{Draft, Fetcher};
+use super::openapi::{Batch, BatchValidation, Sending};
 use super::{Api, ApiError, body, email_request, idempotency};
 use crate::email::{Email, EmailId};
 use crate::outbox::{EnqueuedBatch, Origin};
@@ -33,6 +35,16 @@ impl Mode {
     }
 }
 
+/// As the document tells it; [`Mode`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "a mode that is refused has an error of its own")]
+pub(super) struct ModeHeader {
+    /// What becomes of the others when one is refused; `strict` unless it is said.
+    #[param(rename = "x-batch-validation", value_type = Option<BatchValidation>, inline)]
+    mode: Option<String>,
+}
+
 /// What was asked for, and what of it is refused.
 struct Read {
     /// With their places.
@@ -41,7 +53,45 @@ struct Read {
     origin: Origin,
 }
 
-/// All or nothing, or with `x-batch-validation: permissive` those that are good.
+/// What was accepted, in the order of the request.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AcceptedBatch)]
+pub(super) struct Answer {
+    data: Vec<Accepted>,
+    /// Those that were not, in permissive mode only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<Refused>, required = false)]
+    errors: Option<Vec<Refused>>,
+}
+
+/// One e-mail of a batch that was not accepted.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RefusedOfBatch)]
+pub(super) struct Refused {
+    /// Which one, from 0.
+    #[schema(minimum = 0, maximum = 99)]
+    index: usize,
+    message: String,
+}
+
+/// Send up to 100 e-mails
+///
+/// All or none; with `x-batch-validation: permissive` those that are good, and `errors` has the others.
+#[utoipa::path(
+    post, path = "/emails/batch", operation_id = "send_batch", tag = "E-mails", security(("bearer" = [])),
+    params(idempotency::KeyHeader, ModeHeader),
+    request_body(content = inline(Batch), example = json!([
+        {"from": "shop@local.test", "to": "ada@local.test", "subject": "One", "text": "One"},
+        {"from": "shop@local.test", "to": "bob@local.test", "subject": "Two", "text": "Two"},
+    ])),
+    responses(
+        (status = 200, description = "Accepted.", body = Answer,
+         headers(("idempotent-replayed" = String, description = "`true` when this is the answer to an earlier request.")),
+         links(("look" = (operation_id = "get_email", parameters(("id" = "$response.body#/data/0/id"))))),
+         example = json!({"data": [{"id": "01a20465-e8e1-77c8-8dd7-5f3c3711aa36"}, {"id": "01a20465-e8e2-7b10-9a5e-0c4d3b2a1908"}]})),
+        Sending,
+    )
+)]
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
@@ -124,10 +174,8 @@ fn read(json: &str, key: Option<&str>, caller: &Caller) -> Result<Read, ApiError
 }
 
 fn answer(ids: &[EmailId], mode: Mode, errors: &[(usize, ApiError)], replayed: bool) -> Response {
-    let mut body = json!({ "data": ids.iter().map(|id| json!({ "id": id })).collect::<Vec<_>>() });
-    if mode == Mode::Permissive {
-        let errors = errors.iter().map(|(i, error)| json!({ "index": i, "message": error.to_string() }));
-        body["errors"] = Value::Array(errors.collect());
-    }
-    accepted(&body, replayed)
+    let refused = |(index, error): &(usize, ApiError)| Refused { index: *index, message: error.to_string() };
+    let errors = (mode == Mode::Permissive).then(|| errors.iter().map(refused).collect());
+    let data = ids.iter().map(|id| Accepted { id: *id }).collect();
+    accepted(&Answer { data, errors }, replayed)
 }

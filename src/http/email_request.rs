@@ -3,11 +3,16 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::{Duration, OffsetDateTime};
+use utoipa::ToSchema;
 
-use super::attachment_request::{self, MAX_ATTACHMENTS};
+use super::attachment_request::{self, AttachmentFields, MAX_ATTACHMENTS};
 use super::auth::Caller;
 use super::fetch::{Draft, Wanted};
 use super::fields::{Pairs, Raw, Texts, field, list, object};
+use super::openapi::{
+    Body, Headers, LastMoment, Mailbox as MailboxText, Mailboxes, Moment, Null, OnUnknownName, PriorityName,
+    Recipients, Subject, SupersededName, TagName, TagValue,
+};
 use super::{ApiError, moment, plain_text};
 use crate::email::{Email, EmailBuilder, Mailbox, OnUnknown, Priority};
 
@@ -17,44 +22,82 @@ const LONGEST_WAIT: Duration = Duration::days(30);
 const LATE: Duration = Duration::minutes(5);
 const LONGEST_LIFE: Duration = Duration::days(60);
 
-#[derive(Deserialize)]
-struct Fields<'a> {
+/// An e-mail to send. Fields that are not known are ignored.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = EmailRequest)]
+pub(super) struct Fields<'a> {
+    /// Who it is from.
     #[serde(borrow, default)]
+    #[schema(value_type = MailboxText, required)]
     from: Raw<'a>,
+    /// To whom: 1 to 50.
     #[serde(borrow, default)]
+    #[schema(value_type = Recipients, required)]
     to: Raw<'a>,
+    /// Visible copies.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<Mailboxes>)]
     cc: Raw<'a>,
+    /// Blind copies.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<Mailboxes>)]
     bcc: Raw<'a>,
+    /// Where answers go.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<Mailboxes>)]
     reply_to: Raw<'a>,
+    /// One line, which may be empty.
     #[serde(borrow, default)]
+    #[schema(value_type = Subject, required)]
     subject: Raw<'a>,
+    /// `html`, `text` or both are required. From `html` alone a text is made.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<Body>)]
     html: Raw<'a>,
+    /// The plain text. `""` beside `html` says that none is wanted.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<Body>)]
     text: Raw<'a>,
+    /// Headers of your own, each name once.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<Headers>)]
     headers: Raw<'a>,
+    /// Files.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<Vec<AttachmentFields>>, max_items = 100)]
     attachments: Raw<'a>,
+    /// Kept with the e-mail and shown again, never sent along.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<Vec<TagFields>>, max_items = 50)]
     tags: Raw<'a>,
+    /// Not sent before.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<Moment>)]
     scheduled_at: Raw<'a>,
+    /// Refused: there are no stored templates.
     #[serde(borrow, default)]
+    #[schema(value_type = Null, inline)]
     template: Raw<'a>,
     // Ours.
+    /// Not sent after; later than `scheduled_at`.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<LastMoment>)]
     expires_at: Raw<'a>,
+    /// Which of two due e-mails goes first; `normal` unless it is said.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<PriorityName>)]
     priority: Raw<'a>,
+    /// When nobody can know whether it was sent: `retry` sends it again, `hold` leaves it to a person.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<OnUnknownName>)]
     on_unknown: Raw<'a>,
+    /// Its content is wiped once it has ended.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<bool>)]
     sensitive: Raw<'a>,
+    /// Takes the place of your queued e-mails with this name, such as `login-code:ada`.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<SupersededName>)]
     supersedes: Raw<'a>,
 }
 
@@ -87,6 +130,18 @@ pub(super) fn compose(
     let email = email.build()?;
     permitted(&email, caller)?;
     Ok(Draft { email, wanted })
+}
+
+/// A label.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = TagRequest)]
+pub(super) struct TagFields {
+    /// 1 to 256 ASCII letters, digits, `_` and `-`.
+    #[schema(value_type = TagName)]
+    name: String,
+    /// The same, or nothing.
+    #[schema(value_type = Option<TagValue>)]
+    value: Option<String>,
 }
 
 fn head(fields: &Fields<'_>) -> Result<EmailBuilder, ApiError> {
@@ -151,11 +206,6 @@ fn extras(
         let (file, missing) = attachment_request::read(i, file.get())?;
         email = email.attach(file);
         wanted.extend(missing);
-    }
-    #[derive(Deserialize)]
-    struct TagFields {
-        name: String,
-        value: Option<String>,
     }
     let tags: Option<Vec<TagFields>> =
         field("tags", fields.tags, "a list of objects, {\"name\": \"category\", \"value\": \"welcome\"}")?;

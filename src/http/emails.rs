@@ -4,21 +4,58 @@ use axum::extract::{Query, Request, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
+use super::email_answer::{Summary, Whole};
 use super::fetch::{Draft, Fetcher};
 use super::fields::{Raw, object};
+use super::openapi::{Id, Listing, Moment, Moving, ObjectEmail, ObjectList, Reading, Sending, Withdrawing};
 use super::place::Place;
-use super::{Api, ApiError, body, email_answer, email_request, idempotency};
+use super::{Api, ApiError, body, email_request, idempotency};
 use crate::email::EmailId;
 use crate::outbox::{Enqueued, Origin, Page};
 
-const UNKNOWN: ApiError = ApiError::NotFound("Email not found");
+pub(super) const UNKNOWN: ApiError = ApiError::NotFound("Email not found");
 
-/// `POST /emails`: queues one e-mail.
+/// What was accepted.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Accepted {
+    #[schema(value_type = Id, inline)]
+    pub(super) id: EmailId,
+}
+
+/// Send an e-mail
+///
+/// Queues it; a worker sends it. With an `Idempotency-Key` the same request within 24 hours answers the
+/// same and sends nothing.
+#[utoipa::path(
+    post, path = "/emails", operation_id = "send_email", tag = "E-mails", security(("bearer" = [])),
+    params(idempotency::KeyHeader),
+    request_body(content = email_request::Fields, example = json!({
+        "from": "Acme <shop@local.test>",
+        "to": ["Ada Lovelace <ada@local.test>"],
+        "subject": "Your order",
+        "html": "<p>Thank you.</p>",
+        "attachments": [{"filename": "order.txt", "content": "SGVsbG8="}],
+        "tags": [{"name": "category", "value": "order"}],
+        "scheduled_at": "in 5 minutes",
+    })),
+    responses(
+        (status = 200, description = "Accepted.", body = Accepted,
+         headers(("idempotent-replayed" = String, description = "`true` when this is the answer to an earlier request.")),
+         links(
+            ("look" = (operation_id = "get_email", parameters(("id" = "$response.body#/id")))),
+            ("move" = (operation_id = "reschedule_email", parameters(("id" = "$response.body#/id")))),
+            ("cancel" = (operation_id = "cancel_email", parameters(("id" = "$response.body#/id")))),
+            ("files" = (operation_id = "list_attachments", parameters(("id" = "$response.body#/id")))),
+         ),
+         example = json!({"id": "01a20465-e8e1-77c8-8dd7-5f3c3711aa36"})),
+        Sending,
+    )
+)]
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
@@ -43,7 +80,7 @@ pub(super) async fn create(
         // What was good the first time may be refused now, its moment having passed.
         Err(refused) => Enqueued { id: replay(&api, key, &origin, refused).await?, created: false },
     };
-    Ok(accepted(&json!({ "id": enqueued.id }), !enqueued.created))
+    Ok(accepted(&Accepted { id: enqueued.id }, !enqueued.created))
 }
 
 /// Before files are fetched: what the key stands for already. Nothing is fetched for an answer that is there.
@@ -92,7 +129,7 @@ async fn replay(
 }
 
 /// 200, and whether it is an earlier answer.
-pub(super) fn accepted(body: &Value, replayed: bool) -> Response {
+pub(super) fn accepted(body: &impl Serialize, replayed: bool) -> Response {
     let mut answer = Json(body).into_response();
     if replayed {
         answer.headers_mut().insert(idempotency::REPLAYED, axum::http::HeaderValue::from_static("true"));
@@ -100,19 +137,55 @@ pub(super) fn accepted(body: &Value, replayed: bool) -> Response {
     answer
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Cursor {
+    /// How many at most.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
+    /// Only older ones than this; not together with `before`.
+    #[param(value_type = Option<Id>, inline)]
     after: Option<String>,
+    /// Only newer ones than this, those next to it; not together with `after`.
+    #[param(value_type = Option<Id>, inline)]
     before: Option<String>,
 }
 
-/// `GET /emails`: one page, newest first.
+/// One page of e-mails.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EmailList)]
+pub(super) struct List<'a> {
+    #[schema(value_type = ObjectList, inline)]
+    object: &'static str,
+    /// Whether there is more in this direction.
+    has_more: bool,
+    data: Vec<Summary<'a>>,
+}
+
+/// List e-mails
+///
+/// One page, newest first. A token of role system sees what it sent.
+#[utoipa::path(
+    get, path = "/emails", operation_id = "list_emails", tag = "E-mails", security(("bearer" = [])),
+    params(Cursor),
+    responses(
+        (status = 200, description = "One page.", body = List, example = json!({
+            "object": "list", "has_more": false, "data": [{
+                "id": "01a20465-e8e1-77c8-8dd7-5f3c3711aa36",
+                "message_id": "<01a20465-e8e1-77c8-8dd7-5f3c3711aa36@local.test>",
+                "from": "Acme <shop@local.test>", "to": ["Ada Lovelace <ada@local.test>"],
+                "cc": [], "bcc": [], "reply_to": [], "subject": "Your order",
+                "created_at": "2026-04-03 22:13:42.674981+00", "scheduled_at": null, "last_event": "sent",
+            }],
+        })),
+        Listing,
+    )
+)]
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
     cursor: Result<Query<Cursor>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     let refused = |text: &str| ApiError::Invalid(text.to_owned());
     let cursor = cursor.map_err(|_| refused("the query must be limit, after or before, each once"))?.0;
     if cursor.after.is_some() && cursor.before.is_some() {
@@ -124,8 +197,8 @@ pub(super) async fn list(
     let (after, before) = (id("after", cursor.after)?, id("before", cursor.before)?);
     let page = Page { limit, after, before, sent_by: caller.sees() };
     let (emails, has_more) = api.outbox.list(page).await?;
-    let data: Vec<Value> = emails.iter().map(email_answer::summary).collect();
-    Ok(Json(json!({ "object": "list", "has_more": has_more, "data": data })))
+    let data = emails.iter().map(Summary::of).collect();
+    Ok(Json(List { object: "list", has_more, data }).into_response())
 }
 
 fn parse_id(name: &str, text: &str) -> Result<EmailId, ApiError> {
@@ -143,24 +216,77 @@ pub(super) async fn visible(api: &Api, caller: &Caller, id: &str) -> Result<Emai
     }
 }
 
-/// `GET /emails/{id}`: what was handed over, where it is, and what happened to it.
+/// Look at an e-mail
+///
+/// What was handed over, where it is, and what happened to it.
+#[utoipa::path(
+    get, path = "/emails/{id}", operation_id = "get_email", tag = "E-mails", security(("bearer" = [])),
+    params(("id" = inline(Id), Path, description = "The e-mail's id.")),
+    responses(
+        (status = 200, description = "The e-mail.", body = Whole, example = json!({
+            "object": "email", "id": "01a20465-e8e1-77c8-8dd7-5f3c3711aa36",
+            "message_id": "<01a20465-e8e1-77c8-8dd7-5f3c3711aa36@local.test>",
+            "from": "Acme <shop@local.test>", "to": ["Ada Lovelace <ada@local.test>"],
+            "cc": [], "bcc": [], "reply_to": [], "subject": "Your order",
+            "text": "Thank you.\n", "html": "<p>Thank you.</p>",
+            "tags": [{"name": "category", "value": "order"}],
+            "created_at": "2026-04-03 22:13:42.674981+00", "scheduled_at": null,
+            "last_event": "sent", "wiped": false,
+            "deliveries": [{"to": "ada@local.test", "state": "sent", "reason": "accepted", "attempts": 1}],
+            "events": [
+                {"type": "accepted", "created_at": "2026-04-03 22:13:42.674981+00", "to": null, "attempt": null,
+                 "code": null, "detail": null, "actor": null},
+                {"type": "sent", "created_at": "2026-04-03 22:13:42.801337+00", "to": "ada@local.test", "attempt": 1,
+                 "code": 250, "detail": "2.0.0 Ok: queued", "actor": null},
+            ],
+        })),
+        Reading,
+    )
+)]
 pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
     Place(id): Place<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     let id = visible(&api, &caller, &id).await?;
     let email = api.outbox.find(id).await?.ok_or(UNKNOWN)?;
     let events = api.outbox.events(id).await?;
-    Ok(Json(email_answer::whole(&email, &events)))
+    Ok(Json(Whole::of(&email, &events)).into_response())
 }
 
-/// `POST /emails/{id}/cancel`: withdraws what is still queued. Twice is once.
+/// What was changed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChangedEmail)]
+pub(super) struct Changed {
+    #[schema(value_type = ObjectEmail, inline)]
+    object: &'static str,
+    #[schema(value_type = Id, inline)]
+    id: EmailId,
+}
+
+impl Changed {
+    fn email(id: EmailId) -> Json<Self> {
+        Json(Self { object: "email", id })
+    }
+}
+
+/// Cancel an e-mail
+///
+/// Withdraws what has not left. Twice is once.
+#[utoipa::path(
+    post, path = "/emails/{id}/cancel", operation_id = "cancel_email", tag = "E-mails", security(("bearer" = [])),
+    params(("id" = inline(Id), Path, description = "The e-mail's id.")),
+    responses(
+        (status = 200, description = "Canceled.", body = Changed,
+         example = json!({"object": "email", "id": "01a20465-e8e1-77c8-8dd7-5f3c3711aa36"})),
+        Withdrawing,
+    )
+)]
 pub(super) async fn cancel(
     State(api): State<Api>,
     caller: Caller,
     Place(id): Place<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Changed>, ApiError> {
     let id = visible(&api, &caller, &id).await?;
     let found = api.outbox.cancel(id).await?.ok_or(UNKNOWN)?;
     if found.cancelled == 0 && !is_withdrawn(&api, id).await? {
@@ -172,7 +298,7 @@ pub(super) async fn cancel(
             "the e-mail has left the queue: it cannot be canceled any more"
         }));
     }
-    Ok(Json(json!({ "object": "email", "id": id })))
+    Ok(Changed::email(id))
 }
 
 async fn is_withdrawn(api: &Api, id: EmailId) -> Result<bool, ApiError> {
@@ -180,20 +306,37 @@ async fn is_withdrawn(api: &Api, id: EmailId) -> Result<bool, ApiError> {
     Ok(deliveries.iter().all(|delivery| delivery.state == "cancelled"))
 }
 
-/// `PATCH /emails/{id}`: another moment for what was not tried yet.
+/// Another moment.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = EmailChange)]
+pub(super) struct Change<'a> {
+    /// Not sent before.
+    #[serde(borrow, default)]
+    #[schema(value_type = Moment, required)]
+    scheduled_at: Raw<'a>,
+}
+
+/// Reschedule an e-mail
+///
+/// Another moment for what was not tried yet.
+#[utoipa::path(
+    patch, path = "/emails/{id}", operation_id = "reschedule_email", tag = "E-mails", security(("bearer" = [])),
+    params(("id" = inline(Id), Path, description = "The e-mail's id.")),
+    request_body(content = Change, example = json!({"scheduled_at": "tomorrow at 9am"})),
+    responses(
+        (status = 200, description = "Moved.", body = Changed,
+         example = json!({"object": "email", "id": "01a20465-e8e1-77c8-8dd7-5f3c3711aa36"})),
+        Moving,
+    )
+)]
 pub(super) async fn reschedule(
     State(api): State<Api>,
     caller: Caller,
     Place(id): Place<String>,
     request: Request,
-) -> Result<Json<Value>, ApiError> {
-    #[derive(Deserialize)]
-    struct Fields<'a> {
-        #[serde(borrow, default)]
-        scheduled_at: Raw<'a>,
-    }
+) -> Result<Json<Changed>, ApiError> {
     let json = body::json(request, api.limits.request_timeout).await?;
-    let fields: Fields<'_> = object(&json, "the body")?;
+    let fields: Change<'_> = object(&json, "the body")?;
     let at = email_request::scheduled_at(fields.scheduled_at, OffsetDateTime::now_utc())?;
     let at = at.ok_or_else(|| ApiError::Missing("scheduled_at".into(), "a moment is expected"))?;
     let id = visible(&api, &caller, &id).await?;
@@ -202,6 +345,6 @@ pub(super) async fn reschedule(
         Some(0) => {
             Err(ApiError::TooLate("the e-mail was tried or has left the queue: it cannot be rescheduled"))
         }
-        Some(_) => Ok(Json(json!({ "object": "email", "id": id }))),
+        Some(_) => Ok(Changed::email(id)),
     }
 }

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::email::{InvalidEmail, Problem};
 use crate::outbox::OutboxError;
@@ -85,39 +86,108 @@ pub enum ApiError {
     Internal,
 }
 
-#[derive(Serialize)]
+/// Every error of every route.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Body {
+#[schema(as = Error)]
+pub(super) struct ErrorBody {
+    /// The HTTP status again.
+    #[schema(minimum = 400, maximum = 599)]
     status_code: u16,
-    message: String,
-    name: &'static str,
+    /// What is wrong and what is accepted, for a person.
+    pub(super) message: String,
+    /// What is wrong, for a program.
+    #[schema(inline)]
+    pub(super) name: Name,
+}
+
+/// The names that the Resend clients know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Name {
+    ValidationError,
+    InvalidIdempotencyKey,
+    MissingApiKey,
+    RestrictedApiKey,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    InvalidIdempotentRequest,
+    ConcurrentIdempotentRequests,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    MissingRequiredField,
+    InvalidParameter,
+    InvalidAttachment,
+    RateLimitExceeded,
+    ServiceUnavailable,
+    ApplicationError,
 }
 
 impl ApiError {
     /// Its status, and its name for clients.
-    fn kind(&self) -> (StatusCode, &'static str) {
+    fn kind(&self) -> (StatusCode, Name) {
         match self {
-            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "validation_error"),
-            Self::IdempotencyKey => (StatusCode::BAD_REQUEST, "invalid_idempotency_key"),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "missing_api_key"),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "restricted_api_key"),
-            Self::Sender(_) => (StatusCode::FORBIDDEN, "validation_error"),
-            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::TimedOut => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
-            Self::TooLate(_) => (StatusCode::CONFLICT, "validation_error"),
-            Self::KeyReused => (StatusCode::CONFLICT, "invalid_idempotent_request"),
-            Self::KeyInFlight => (StatusCode::CONFLICT, "concurrent_idempotent_requests"),
-            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
-            Self::MediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
-            Self::Missing(..) => (StatusCode::UNPROCESSABLE_ENTITY, "missing_required_field"),
-            Self::Parameter(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameter"),
-            Self::Attachment(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_attachment"),
-            Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "validation_error"),
-            Self::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable"),
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "application_error"),
+            Self::Malformed(_) => (StatusCode::BAD_REQUEST, Name::ValidationError),
+            Self::IdempotencyKey => (StatusCode::BAD_REQUEST, Name::InvalidIdempotencyKey),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, Name::MissingApiKey),
+            Self::Forbidden => (StatusCode::FORBIDDEN, Name::RestrictedApiKey),
+            Self::Sender(_) => (StatusCode::FORBIDDEN, Name::ValidationError),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, Name::NotFound),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, Name::MethodNotAllowed),
+            Self::TimedOut => (StatusCode::REQUEST_TIMEOUT, Name::RequestTimeout),
+            Self::TooLate(_) => (StatusCode::CONFLICT, Name::ValidationError),
+            Self::KeyReused => (StatusCode::CONFLICT, Name::InvalidIdempotentRequest),
+            Self::KeyInFlight => (StatusCode::CONFLICT, Name::ConcurrentIdempotentRequests),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Name::PayloadTooLarge),
+            Self::MediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Name::UnsupportedMediaType),
+            Self::Missing(..) => (StatusCode::UNPROCESSABLE_ENTITY, Name::MissingRequiredField),
+            Self::Parameter(_) => (StatusCode::UNPROCESSABLE_ENTITY, Name::InvalidParameter),
+            Self::Attachment(_) => (StatusCode::UNPROCESSABLE_ENTITY, Name::InvalidAttachment),
+            Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, Name::ValidationError),
+            Self::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, Name::RateLimitExceeded),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Name::ServiceUnavailable),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, Name::ApplicationError),
         }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.kind().0
+    }
+
+    /// What the caller is told.
+    pub(super) fn body(&self) -> ErrorBody {
+        let (status, name) = self.kind();
+        ErrorBody { status_code: status.as_u16(), message: self.to_string(), name }
+    }
+
+    /// One of each kind, as callers meet them: for the OpenAPI document.
+    pub(super) fn one_of_each() -> [Self; 20] {
+        let text = |text: &str| text.to_owned();
+        [
+            Self::Malformed(text("the body is not JSON: line 1, column 7: expected value")),
+            Self::IdempotencyKey,
+            Self::Unauthorized,
+            Self::Forbidden,
+            Self::Sender(text(
+                "from has the domain other.test, and this token may send from example.com only",
+            )),
+            Self::NotFound("Email not found"),
+            Self::MethodNotAllowed,
+            Self::TimedOut,
+            Self::TooLate("the e-mail has left the queue: it cannot be canceled any more"),
+            Self::KeyReused,
+            Self::KeyInFlight,
+            Self::TooLarge { limit: super::body::MAX_BODY },
+            Self::MediaType("the body must be JSON: Content-Type: application/json"),
+            Self::Missing(text("to"), "an address or a list of them is expected"),
+            Self::Parameter(text("The `id` must be a valid UUID.")),
+            Self::Attachment(text("attachments[0] must have a `content`: base64 text, or a list of bytes")),
+            Self::Invalid(text("to must have exactly one @, as in ada@example.com")),
+            Self::TooMany { seconds: 1 },
+            Self::Unavailable,
+            Self::Internal,
+        ]
     }
 
     /// The same error, of one e-mail of a batch.
@@ -136,9 +206,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, name) = self.kind();
-        let body = Body { status_code: status.as_u16(), message: self.to_string(), name };
-        let mut response = (status, Json(body)).into_response();
+        let mut response = (self.status(), Json(self.body())).into_response();
         let headers = response.headers_mut();
         match self {
             Self::Unauthorized => {
@@ -195,4 +263,20 @@ pub(super) async fn method_not_allowed() -> ApiError {
 /// The panic itself was printed by the panic hook.
 pub(super) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     ApiError::Internal.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_each_has_each_once() {
+        let kinds: Vec<_> = ApiError::one_of_each().iter().map(std::mem::discriminant).collect();
+        for (i, kind) in kinds.iter().enumerate() {
+            assert!(!kinds[..i].contains(kind), "{i} is there twice");
+        }
+        // The arms of `kind`: a variant that is added is missed here.
+        let arms = include_str!("error.rs").lines().filter(|line| line.contains("=> (StatusCode::")).count();
+        assert_eq!(kinds.len(), arms - 1, "and the line that looks for them");
+    }
 }

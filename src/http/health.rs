@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
+use super::openapi::Probing;
 use super::{ApiError, Probes};
 
 /// Whether this process still takes mail; clones share it.
@@ -22,18 +24,44 @@ impl Readiness {
     }
 }
 
-/// `GET /healthz`: this process answers.
-pub(super) async fn live() -> Json<Value> {
-    Json(json!({"status": "ok"}))
+/// This process answers.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Alive {
+    status: &'static str,
 }
 
-/// `GET /readyz`: the database answers, and this process is not stopping. Tells how long the
-/// oldest due mail has been waiting, which is what moves when a queue does not.
-pub(super) async fn ready(State(probes): State<Probes>) -> Result<Json<Value>, ApiError> {
+/// This process takes mail.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Ready {
+    status: &'static str,
+    /// How long the oldest due e-mail has been waiting: what moves when a queue does not.
+    oldest_due_seconds: u64,
+}
+
+/// Does this process answer?
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "healthz", tag = "Operations",
+    responses((status = 200, description = "It does.", body = Alive, example = json!({"status": "ok"})))
+)]
+pub(super) async fn live() -> Json<Alive> {
+    Json(Alive { status: "ok" })
+}
+
+/// Does this process take mail?
+///
+/// The database answers, and this process is not stopping.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "readyz", tag = "Operations",
+    responses(
+        (status = 200, description = "It does.", body = Ready, example = json!({"status": "ok", "oldest_due_seconds": 0})),
+        Probing,
+    )
+)]
+pub(super) async fn ready(State(probes): State<Probes>) -> Result<Json<Ready>, ApiError> {
     if probes.readiness.stopping.load(Ordering::Relaxed) {
         return Err(ApiError::Unavailable);
     }
     let waiting = timeout(Duration::from_secs(2), probes.outbox.oldest_due()).await;
     let waiting = waiting.map_err(|_| ApiError::Unavailable)??;
-    Ok(Json(json!({"status": "ok", "oldest_due_seconds": waiting.as_secs()})))
+    Ok(Json(Ready { status: "ok", oldest_due_seconds: waiting.as_secs() }))
 }

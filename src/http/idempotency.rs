@@ -7,8 +7,10 @@ use axum::http::HeaderMap;
 use axum::http::header::HeaderName;
 use ring::digest::{Context, SHA256, digest};
 use serde_json::value::RawValue;
+use utoipa::IntoParams;
 
 use super::ApiError;
+use super::openapi::IdempotencyKey;
 
 /// Says that an answer is an earlier one's.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -17,6 +19,16 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 const MAX_STORED: usize = 255;
 /// Objects inside objects: deeper ones are compared as they are written.
 const MAX_DEPTH: usize = 8;
+
+/// As the document tells it; [`key`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "a key that is refused has an error of its own")]
+pub(super) struct KeyHeader {
+    /// Makes it safe to ask twice: for 24 hours the same request answers the same and sends nothing.
+    #[param(rename = "Idempotency-Key", value_type = Option<IdempotencyKey>, inline)]
+    key: Option<String>,
+}
 
 /// The request's key.
 ///

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::Probes;
 use super::auth::Caller;
+use super::openapi::Watching;
 use crate::outbox::{Health, Outbox};
 use crate::telemetry::families::{
     DATABASE_UP, OLDEST_DUE, OLDEST_SNAPSHOT, OLDEST_SNAPSHOT_TRANSACTIONS, QUEUE, WORKERS_ALIVE,
@@ -17,7 +18,14 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Well within the ten seconds that Prometheus waits.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// `GET /metrics`: what this process counted, and how the queue looks. Answers also while the database is away.
+/// Metrics
+///
+/// What this process counted and how the queue looks, in Prometheus's format. Answers also while the
+/// database is away.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "Operations", security(("bearer" = [])),
+    responses((status = 200, description = "One line a number.", body = String, content_type = "text/plain"), Watching)
+)]
 pub(super) async fn show(State(probes): State<Probes>, _caller: Caller) -> impl IntoResponse {
     show_to_all(State(probes)).await
 }

@@ -6,6 +6,7 @@ mod auth;
 mod batch;
 mod body;
 mod by_hand;
+mod docs;
 mod email_answer;
 mod email_request;
 mod emails;
@@ -17,6 +18,7 @@ mod idempotency;
 mod jwt;
 mod metrics;
 mod moment;
+mod openapi;
 mod peer;
 mod place;
 mod plain_text;
@@ -96,6 +98,7 @@ pub fn router_with(api: Api, fetcher: Fetcher) -> Router {
     };
     let routes = Router::new()
         .route("/api/test-email", post(test_email::create))
+        .route("/docs", get(docs::show))
         .route("/emails", get(emails::list).post(emails::create))
         .route("/emails/batch", post(batch::create))
         .route("/emails/{id}", get(emails::show).patch(emails::reschedule))
@@ -107,6 +110,7 @@ pub fn router_with(api: Api, fetcher: Fetcher) -> Router {
         .route("/emails/{id}/retry", post(by_hand::retry))
         .route("/healthz", get(health::live))
         .route("/metrics", get(metrics::show))
+        .route("/openapi.json", get(openapi::show))
         .route("/readyz", get(health::ready))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)

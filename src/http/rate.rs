@@ -84,9 +84,14 @@ pub(super) struct Meter {
     pub(super) hops: u8,
 }
 
+/// Probes are not counted.
+pub(super) fn is_free(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/metrics")
+}
+
 /// Counts each request against its caller, and says on every answer what is left.
 pub(super) async fn count(State(meter): State<Meter>, mut request: Request, next: Next) -> Response {
-    if matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics") {
+    if is_free(request.uri().path()) {
         return next.run(request).await;
     }
     let caller = meter.access.admit(request.headers());

@@ -7,8 +7,10 @@ use axum::http::StatusCode;
 use axum::http::header::{HeaderName, LOCATION};
 use axum::{Extension, Json};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::auth::Caller;
+use super::openapi::{Address as AddressSchema, Id, Testing};
 use super::rate::{Rate, Rates};
 use super::{Access, Api, ApiError};
 use crate::email::{Address, Email, EmailId};
@@ -29,16 +31,32 @@ struct Text<'a> {
     from: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AcceptedTest)]
 pub(super) struct Accepted {
+    #[schema(value_type = Id, inline)]
     id: EmailId,
     status: &'static str,
+    #[schema(value_type = String)]
     to: Address,
 }
 
 type Answer = (StatusCode, [(HeaderName, String); 1], Json<Accepted>);
 
-/// `POST /api/test-email?to=…`: one mail that says that mail works.
+/// Send a test mail
+///
+/// One mail that says that mail works. Outside development 5 a minute to one recipient, and 60 in all.
+#[utoipa::path(
+    post, path = "/api/test-email", operation_id = "send_test_email", tag = "Operations", security(("bearer" = [])),
+    params(("to" = inline(AddressSchema), Query, description = "To whom: one address, and no other parameter.", example = "test@local.test")),
+    responses(
+        (status = 202, description = "Accepted.", body = Accepted,
+         headers(("location" = String, description = "Where to look at it.")),
+         links(("look" = (operation_id = "get_email", parameters(("id" = "$response.body#/id"))))),
+         example = json!({"id": "01a20465-e8e1-77c8-8dd7-5f3c3711aa36", "status": "queued", "to": "test@local.test"})),
+        Testing,
+    )
+)]
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
