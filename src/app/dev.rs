@@ -78,6 +78,7 @@ fn settings_for_serving(settings: DevSettings, mail: &Mail, url: SecretString) -
         database: Database { url, access: settings.database },
         sender: settings.sender,
         worker,
+        domains: settings.domains,
     }
 }
 

@@ -6,7 +6,7 @@ use super::faults::Faults;
 use super::profile::{Environment, Profile};
 use super::reader::Reader;
 use super::variables::Variables;
-use super::{Database, Limits, Log, Worker, http, sender};
+use super::{Database, DomainLimits, Limits, Log, Worker, http, sender};
 
 /// What `facteur serve` and `facteur worker` run with.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Settings {
     pub sender: String,
     /// The worker's pace.
     pub worker: Worker,
+    /// How much may go to one recipients' domain.
+    pub domains: DomainLimits,
 }
 
 impl Settings {
@@ -46,6 +48,7 @@ impl Settings {
         let database = Database::read(reader);
         let sender = sender::read(reader, environment);
         let worker = Worker::read(reader);
-        Some(Self { profile: profile?, http, limits, database: database?, sender: sender?, worker })
+        let domains = DomainLimits::read(reader);
+        Some(Self { profile: profile?, http, limits, database: database?, sender: sender?, worker, domains })
     }
 }
