@@ -36,12 +36,13 @@ $$;
 CREATE FUNCTION facteur.admit(
   names text[], every float8[], burst integer[], most integer[],
   domains text[], email_ids uuid[], positions smallint[], tokens bigint[]
-) RETURNS TABLE (to_domain text, admitted integer, wait float8)
+) RETURNS TABLE (to_domain text, admitted integer, spare integer, wait float8)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-  l   record;
-  due timestamptz;
-  at  timestamptz;
+  l    record;
+  due  timestamptz;
+  at   timestamptz;
+  room integer;
 BEGIN
   -- In order, as everybody locks several.
   FOR l IN SELECT * FROM unnest(names, every, burst, most) AS u (name, every, burst, most) ORDER BY u.name LOOP
@@ -53,16 +54,17 @@ BEGIN
     -- The row first, then the clock and the count: each statement here sees what was committed before it began,
     -- and with it every slot that was granted under this lock.
     at := clock_timestamp();
-    admitted := (SELECT count(*) FROM unnest(domains) AS wanted WHERE wanted = l.name);
+    room := 2147483647;
     IF l.most IS NOT NULL THEN
       DELETE FROM facteur.domain_slots s WHERE s.domain = l.name AND NOT facteur.is_taken(s);
-      admitted := least(admitted, l.most - (SELECT count(*) FROM facteur.domain_slots s WHERE s.domain = l.name));
+      room := least(room, l.most - (SELECT count(*) FROM facteur.domain_slots s WHERE s.domain = l.name));
     END IF;
     IF l.every IS NOT NULL THEN
       due := greatest(due, at);
-      admitted := least(admitted, floor(l.burst - extract(epoch FROM due - at) / l.every + 1e-6));
+      room := least(room, floor(l.burst - extract(epoch FROM due - at) / l.every + 1e-6));
     END IF;
-    admitted := greatest(admitted, 0);
+    room := greatest(room, 0);
+    admitted := least(room, (SELECT count(*) FROM unnest(domains) AS wanted WHERE wanted = l.name));
     IF admitted > 0 THEN
       UPDATE facteur.domains d
       SET next_at = CASE WHEN l.every IS NULL THEN d.next_at ELSE due + make_interval(secs => l.every * admitted) END,
@@ -77,6 +79,7 @@ BEGIN
       END IF;
     END IF;
     to_domain := l.name;
+    spare := room - admitted;
     wait := CASE WHEN l.every IS NULL THEN 0
                  ELSE greatest(0, extract(epoch FROM due - at) - (l.burst - 1) * l.every) END;
     RETURN NEXT;
@@ -86,6 +89,6 @@ $$;
 COMMENT ON FUNCTION facteur.admit IS
   'Of the deliveries asked for (domains, email_ids, positions, tokens: leased by the caller), how many of each limited domain (names, with '
   'the seconds between two mails, how many may go at once after a pause, and how many may be under way; NULL is no such limit) may be '
-  'sent now, in their order; and in how many seconds the rate has room again.';
+  'sent now, in their order; how many more could have been; and in how many seconds the rate has room again.';
 
 REVOKE ALL ON FUNCTION facteur.is_taken, facteur.admit FROM PUBLIC;

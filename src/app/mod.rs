@@ -106,5 +106,6 @@ fn worker(settings: &Settings, outbox: &Outbox) -> Result<Arc<Worker>, AppError>
     let route = Route::open(settings.profile.ways())?;
     let own = pool(&settings.database, settings.database.access.worker_connections)?;
     let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Arc::new(Worker::new(outbox.with_pool(own), route, settings.worker.clone(), host)))
+    let worker = Worker::new(outbox.with_pool(own), route, settings.worker.clone(), host);
+    Ok(Arc::new(worker.limiting(settings.domains.clone())))
 }

@@ -198,7 +198,7 @@ impl Outbox {
                 WHERE d.state = 'queued' AND d.priority = p.priority AND d.run_at <= now()
                   AND (d.run_at, d.email_id, d.position)
                       > (coalesce(p.run_at, '-infinity'), p.email_id, p.position)
-                  AND ($9::text[] IS NULL OR lower(split_part(d.recipient, '@', -1)) <> ALL ($9))
+                  AND ($9::text[] IS NULL OR lower(split_part(d.recipient, '@', -1) COLLATE "C") <> ALL ($9))
                 ORDER BY d.run_at, d.email_id, d.position
                 LIMIT $8
                 FOR UPDATE SKIP LOCKED
@@ -246,7 +246,7 @@ impl Outbox {
                   SELECT d.email_id, d.position
                   FROM facteur.deliveries d
                   WHERE d.state = 'queued' AND d.priority = p.priority::smallint AND d.run_at <= now()
-                    AND lower(split_part(d.recipient, '@', -1)) = w.domain
+                    AND lower(split_part(d.recipient, '@', -1) COLLATE "C") = w.domain
                   ORDER BY d.run_at, d.email_id, d.position
                   LIMIT w.number
                   FOR UPDATE SKIP LOCKED

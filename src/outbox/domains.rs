@@ -26,6 +26,8 @@ pub struct DomainRoom {
     pub domain: String,
     /// So many.
     pub now: u32,
+    /// And so many more, if they were asked for.
+    pub spare: u32,
     /// From now until its rate has room again, or is sure to have.
     pub wait: Duration,
 }
@@ -48,7 +50,7 @@ impl Outbox {
         let positions: Vec<i16> = wanted.iter().map(|(_, delivery)| delivery.id.position).collect();
         let tokens: Vec<i64> = wanted.iter().map(|(_, delivery)| delivery.token.get()).collect();
         let rows = sqlx::query!(
-            r#"SELECT to_domain AS "domain!", admitted AS "now!", wait AS "wait!"
+            r#"SELECT to_domain AS "domain!", admitted AS "now!", spare AS "spare!", wait AS "wait!"
                FROM facteur.admit($1, $2, $3, $4, $5, $6, $7, $8)"#,
             &columns.names,
             &columns.every as &[Option<f64>],
@@ -61,7 +63,7 @@ impl Outbox {
         )
         .fetch_all(&self.line)
         .await?;
-        Ok(rows.into_iter().map(|row| room(row.domain, row.now, row.wait)).collect())
+        Ok(rows.into_iter().map(|row| room(row.domain, row.now, row.spare, row.wait)).collect())
     }
 
     /// How many mails to these domains may go now, without admitting any.
@@ -92,7 +94,7 @@ impl Outbox {
         )
         .fetch_all(&self.line)
         .await?;
-        Ok(rows.into_iter().map(|row| room(row.domain, row.now, row.wait)).collect())
+        Ok(rows.into_iter().map(|row| room(row.domain, row.now, 0, row.wait)).collect())
     }
 
     /// Forgets the domains that no mail went to for a day, and slots whose delivery is not being sent any more.
@@ -111,9 +113,9 @@ impl Outbox {
     }
 }
 
-fn room(domain: String, now: i32, wait: f64) -> DomainRoom {
+fn room(domain: String, now: i32, spare: i32, wait: f64) -> DomainRoom {
     let wait = Duration::try_from_secs_f64(wait.max(0.0)).unwrap_or_default();
-    DomainRoom { domain, now: now.unsigned_abs(), wait }
+    DomainRoom { domain, now: now.unsigned_abs(), spare: spare.unsigned_abs(), wait }
 }
 
 /// Rules as Postgres takes them: one array a column.
