@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::counts;
+use super::lane::spread;
 use super::verdict::too_late;
 use crate::outbox::{ClaimedDelivery, DomainRoom, DomainRule, Outbox, OutboxError, SessionId};
 use crate::settings::{DomainLimit, DomainLimits, Pace};
@@ -155,14 +156,18 @@ impl Domains {
         counts::crowded(crowded.len());
     }
 
-    /// Mail for these was turned away.
+    /// When to look at each again; mail for some was turned away.
     fn crowd(&self, turned_away: &BTreeSet<&str>, rooms: &[DomainRoom]) {
         let mut crowded = self.lock();
         for room in rooms {
-            if crowded.contains_key(&room.domain) {
-                crowded.insert(room.domain.clone(), next(room));
-            } else if turned_away.contains(room.domain.as_str()) {
-                crowded.insert(room.domain.clone(), next(room));
+            let turned_away = turned_away.contains(room.domain.as_str());
+            let known = crowded.contains_key(&room.domain);
+            if known || turned_away {
+                // Another process was sooner: not at the same moment with it again.
+                let aside = if turned_away { room.wait.mul_f64(spread() / 2.0) } else { Duration::ZERO };
+                crowded.insert(room.domain.clone(), next(room) + aside);
+            }
+            if !known && turned_away {
                 tracing::info!(domain = room.domain, "mail waits for this domain's limit");
             }
         }
@@ -210,14 +215,18 @@ fn share(rooms: &[DomainRoom], most: usize) -> Vec<(String, i64)> {
     wanted
 }
 
-/// What a limit is for the database. So many may go at once as twenty looks a second need; with so many less in the even pace no
-/// second, minute, hour or day has more than it may.
+/// What a limit is for the database. What a tenth of a second brings may go at once, or every look that comes late would
+/// cost something; and so much less comes at the even pace, that no second, minute, hour or day has more than it may.
 fn rule(domain: &str, limit: DomainLimit) -> DomainRule {
     let burst = limit.rate.map_or(1, |Pace { mails, per }| {
-        let a_look_brings = f64::from(mails) / per.as_secs_f64() / 20.0;
-        (a_look_brings as u32).max(1)
+        let in_a_tenth = (f64::from(mails) / per.as_secs_f64() / 10.0).ceil() as u32;
+        1 + in_a_tenth.min(mails / 20)
     });
-    let every = limit.rate.map(|Pace { mails, per }| per.div_f64(f64::from(mails - burst + 1)));
+    // In whole microseconds, as the database reckons, and rather one too many.
+    let every = limit.rate.map(|Pace { mails, per }| {
+        let microseconds = per.as_secs_f64() * 1e6 / f64::from(mails - burst + 1);
+        Duration::from_micros(microseconds.ceil() as u64)
+    });
     DomainRule { domain: domain.to_owned(), every, burst, at_once: limit.at_once }
 }
 
