@@ -42,7 +42,8 @@ async fn run(settings: DevSettings, url: SecretString, shutdown: Shutdown) -> Re
     let settings = &settings_for_serving(settings, &mail, url);
     let outbox = super::outbox(&settings.database, settings.database.access.api_connections)?;
     super::prepare(&settings.database, &outbox).await?;
-    let worker = worker(settings.profile.ways(), &settings.database, &settings.worker, &outbox)?;
+    let worker =
+        worker(settings.profile.ways(), &settings.database, &settings.worker, &settings.domains, &outbox)?;
     welcome(&door, &mail);
     let stop_inbox = CancellationToken::new();
     let inbox = tokio::spawn(mail.run(stop_inbox.clone()));
@@ -89,6 +90,7 @@ fn settings_for_serving(settings: DevSettings, mail: &Mail, url: SecretString) -
         worker,
         metrics: None,
         hold_on_start: false,
+        domains: settings.domains,
     }
 }
 

@@ -114,10 +114,12 @@ fn worker(
     ways: &[Way],
     database: &settings::Database,
     pace: &settings::Worker,
+    domains: &settings::DomainLimits,
     outbox: &Outbox,
 ) -> Result<Worker, AppError> {
     let route = Route::open(ways)?;
     let own = pool(database, database.access.worker_connections)?;
     let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Worker::new(outbox.with_pool(own), route, pace.clone(), host))
+    let worker = Worker::new(outbox.with_pool(own), route, pace.clone(), host);
+    Ok(worker.limiting(domains.clone()))
 }

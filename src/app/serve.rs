@@ -15,8 +15,8 @@ pub async fn serve(settings: &Settings, with_worker: bool) -> Result<(), AppErro
     let probes = Door::open_if(settings.metrics, "METRICS_PORT").await?;
     let outbox = super::outbox(&settings.database, settings.database.access.api_connections)?;
     super::prepare(&settings.database, &outbox).await?;
-    let (ways, pace) = (settings.profile.ways(), &settings.worker);
-    let worker = with_worker.then(|| worker(ways, &settings.database, pace, &outbox)).transpose()?;
+    let (ways, pace, domains) = (settings.profile.ways(), &settings.worker, &settings.domains);
+    let worker = with_worker.then(|| worker(ways, &settings.database, pace, domains, &outbox)).transpose()?;
     let process = Process {
         outbox,
         door: Some((door, settings)),
@@ -38,7 +38,7 @@ pub async fn work(settings: &WorkerSettings) -> Result<(), AppError> {
     let probes = Door::open_if(settings.metrics, "METRICS_PORT").await?;
     let outbox = super::outbox(&settings.database, settings.database.access.api_connections)?;
     super::prepare(&settings.database, &outbox).await?;
-    let worker = worker(&settings.ways, &settings.database, &settings.worker, &outbox)?;
+    let worker = worker(&settings.ways, &settings.database, &settings.worker, &settings.domains, &outbox)?;
     let process = Process {
         outbox,
         door: None,

@@ -50,6 +50,7 @@ impl Worker {
             Pass::Go(seat) => seat,
             Pass::Wait(wait) => return Ended::waits(&delivery, wait),
             Pass::Nowhere => return self.goes_nowhere(&delivery),
+            Pass::Crowded => return Ended::turned_away(&delivery),
         };
         if let Some(action) = too_late(&delivery) {
             self.route.lanes[seat.lane].give_back(&self.outbox, seat).await;
@@ -69,7 +70,7 @@ impl Worker {
                         continue;
                     }
                     Pass::Wait(Some(wait)) => action = sooner(action, wait),
-                    Pass::Wait(None) | Pass::Nowhere => {}
+                    Pass::Wait(None) | Pass::Nowhere | Pass::Crowded => {}
                 }
             }
             if let (Outcome::Sent(_), Some(preferred)) = (&outcome, order.first()) {
@@ -230,6 +231,13 @@ impl Ended {
         let after = wait.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
         let mut ended = Self::untried(delivery, Action::Requeue { after, why: Why::Interrupted });
         ended.settlement.detail = Some("no way out is free".to_owned());
+        ended
+    }
+
+    /// Its domain has had enough for now: it keeps its place, and is not claimed again before there is room.
+    fn turned_away(delivery: &ClaimedDelivery) -> Self {
+        let mut ended = Self::unread(delivery);
+        ended.settlement.detail = Some("the limit of its domain is reached".to_owned());
         ended
     }
 

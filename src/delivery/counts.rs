@@ -7,8 +7,8 @@ use metrics::{Gauge, counter, gauge, histogram};
 use super::attempt::Ended;
 use crate::outbox::{Action, Final, Reaped, Why};
 use crate::telemetry::families::{
-    ATTEMPTS, CLAIM_SECONDS, DUPLICATES_POSSIBLE, FALLBACK, IN_FLIGHT, LEASE_LOST, QUOTA_LIMIT,
-    QUOTA_REMAINING, REAPED, SEND_SECONDS, SETTLED, TRANSPORT_OPEN, UNWRITTEN,
+    ATTEMPTS, CLAIM_SECONDS, CROWDED_DOMAINS, DUPLICATES_POSSIBLE, FALLBACK, IN_FLIGHT, LEASE_LOST,
+    QUOTA_LIMIT, QUOTA_REMAINING, REAPED, SEND_SECONDS, SETTLED, TRANSPORT_OPEN, UNWRITTEN,
 };
 use crate::transport::Outcome;
 
@@ -71,6 +71,11 @@ pub(super) fn left_by(transport: &str, fallback: bool) {
 /// Whether a way's breaker is open, or half open.
 pub(super) fn open(transport: &str, open: bool) {
     gauge!(TRANSPORT_OPEN, "transport" => transport.to_owned()).set(if open { 1.0 } else { 0.0 });
+}
+
+/// So many domains are crowded: mail waits for their limits.
+pub(super) fn crowded(domains: usize) {
+    gauge!(CROWDED_DOMAINS).set(domains as f64);
 }
 
 /// An attempt ended, or went on to the next way.

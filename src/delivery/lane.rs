@@ -403,7 +403,7 @@ fn reason(outcome: &Outcome) -> String {
 }
 
 /// From 0 to 1, another each time: the random part of a fresh UUID.
-fn spread() -> f64 {
+pub(super) fn spread() -> f64 {
     let (_, low) = Uuid::now_v7().as_u64_pair();
     (low & 0xFFFF_FFFF) as f64 / f64::from(u32::MAX)
 }

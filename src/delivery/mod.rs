@@ -6,6 +6,7 @@ mod attempt;
 mod blame;
 mod breaker;
 mod counts;
+mod domains;
 mod gate;
 mod held;
 mod in_flight;

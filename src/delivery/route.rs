@@ -26,6 +26,8 @@ pub(super) enum Pass {
     Wait(Option<Duration>),
     /// By none that there is.
     Nowhere,
+    /// Its domain has had enough for now.
+    Crowded,
 }
 
 impl From<Transport> for Route {

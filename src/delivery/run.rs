@@ -95,8 +95,10 @@ impl Worker {
                 let pause = wait.unwrap_or(LOOK_AGAIN).clamp(SHORTEST_LOOK, LOOK_AGAIN);
                 shutdown.begin.run_until_cancelled(tokio::time::sleep(pause)).await;
             } else if batch.is_all {
-                // The queue is empty until the bell rings or time passes.
-                let pause = timeout(self.settings.poll, self.outbox.woken());
+                // The queue is empty until the bell rings, time passes or a domain has room.
+                let poll = self.settings.poll;
+                let next = self.domains.next_look().map_or(poll, |look| look.min(poll));
+                let pause = timeout(next, self.outbox.woken());
                 shutdown.begin.run_until_cancelled(pause).await;
             }
         }
@@ -228,6 +230,11 @@ impl Worker {
                 wiped = Instant::now();
                 if let Err(error) = self.outbox.wipe_sensitive().await {
                     tracing::warn!(%error, "sensitive e-mails that ended could not be wiped; trying again");
+                }
+                if self.domains.has_limits()
+                    && let Err(error) = self.outbox.forget_domains().await
+                {
+                    tracing::warn!(%error, "domains of long ago could not be forgotten; trying again");
                 }
             }
             if partitions_made.is_none_or(|made| made.elapsed() > PARTITIONS_EVERY) {

@@ -73,6 +73,11 @@ impl Worker {
             ended.log(lost);
             ended.count(lost);
         }
+        // Who got as far as a transport had a place, and it is free again.
+        let tried = batch.iter().filter(|ended| ended.settlement.stage.is_some());
+        if tried.fold(false, |waited, ended| self.domains.freed(&ended.domain) || waited) {
+            self.outbox.wake();
+        }
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use super::attempt::{Ended, Stops};
+use super::domains::{Domains, Taken};
 use super::held::Held;
 use super::in_flight::InFlight;
 use super::lane::Room;
@@ -31,6 +32,7 @@ pub enum Tick {
 pub struct Worker {
     pub(super) outbox: Outbox,
     pub(super) route: Route,
+    pub(super) domains: Domains,
     pub(super) policy: RetryPolicy,
     pub(super) session: SessionId,
     pub(super) pulse: Pulse,
@@ -84,6 +86,7 @@ impl Worker {
         Self {
             outbox,
             route: route.into(),
+            domains: Domains::default(),
             policy: RetryPolicy,
             session: SessionId::new(),
             pulse: Pulse::new(settings.session_expiry, settings.lease),
@@ -104,6 +107,12 @@ impl Worker {
     /// [`Outbox::hold_queue`] parks.
     pub fn holding(self, since: OffsetDateTime) -> Self {
         Self { hold_before: Some(since), ..self }
+    }
+
+    /// The same, and to no recipients' domain more than these limits allow it: for all processes that are given the same limits.
+    #[must_use]
+    pub fn limiting(self, limits: settings::DomainLimits) -> Self {
+        Self { domains: Domains::new(limits), ..self }
     }
 
     /// The outbox that it works on, over the worker's own pool.
@@ -156,23 +165,18 @@ impl Worker {
                 return Ok(Batch { blocked: Some(wait), ..Batch::default() });
             }
         };
+        if self.domains.next_look().is_some() {
+            self.expire_meanwhile().await?;
+        }
         // Until the answer is here, also when this future is dropped.
         self.held.doubt(true);
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let mut cursor = self.cursor.lock().await;
-        let asked = i64::try_from(limit).unwrap_or(i64::MAX);
-        let begun = Instant::now();
-        let claimed =
-            self.outbox.claim_on(&mut cursor, self.session, asked, self.settings.lease, turn).await?;
-        counts::claim(begun.elapsed());
-        drop(cursor);
+        let (claimed, is_all) = self.lease(limit).await?;
         self.held.take(&claimed);
         self.held.doubt(false);
         for delivery in &claimed {
             crash::reach(Point::AfterClaim, &delivery.recipient);
         }
         tracing::trace!(limit, claimed = claimed.len(), "claimed");
-        let is_all = claimed.len() < limit;
         if claimed.is_empty() {
             return Ok(Batch { is_all, ..Batch::default() });
         }
@@ -194,6 +198,32 @@ impl Worker {
         }
     }
 
+    /// What is due, and whether that is all. Mail that waits for its domain may take half of the room: the rest has its turn
+    /// whatever waits there.
+    async fn lease(&self, limit: usize) -> Result<(Vec<ClaimedDelivery>, bool), OutboxError> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let lease = self.settings.lease;
+        let mut taken = Taken::default();
+        if self.domains.has_limits() {
+            let half = if limit > 1 { limit / 2 } else { usize::from(turn % 2 == 0) };
+            taken = self.domains.take(&self.outbox, self.session, half, lease).await?;
+        }
+        let Taken { mut claimed, crowded, is_all } = taken;
+        let left = limit - claimed.len();
+        if left == 0 {
+            return Ok((claimed, false));
+        }
+        let mut cursor = self.cursor.lock().await;
+        let asked = i64::try_from(left).unwrap_or(i64::MAX);
+        let begun = Instant::now();
+        let others =
+            self.outbox.claim_around(&mut cursor, self.session, asked, lease, turn, &crowded).await?;
+        counts::claim(begun.elapsed());
+        let is_all = is_all && others.len() < left;
+        claimed.extend(others);
+        Ok((claimed, is_all))
+    }
+
     /// For each delivery its e-mail, the ways that it may take, and a seat.
     async fn prepare(
         &self,
@@ -206,15 +236,21 @@ impl Worker {
         self.route.look_again(&self.outbox).await?;
         let emails: Vec<_> =
             claimed.iter().map(|delivery| payloads.get(&delivery.id.email).cloned()).collect();
+        let admitted = self.domains.admit(&self.outbox, claimed).await?;
         let orders: Vec<Vec<usize>> = claimed
             .iter()
             .zip(&emails)
-            .map(|(delivery, email)| {
+            .zip(&admitted)
+            .map(|((delivery, email), admitted)| {
                 let from = email.as_ref().map_or("", |email| email.from.address.as_str());
-                self.route.order(delivery.id, from.rsplit('@').next().unwrap_or_default())
+                let order = || self.route.order(delivery.id, from.rsplit('@').next().unwrap_or_default());
+                // Without a seat that another could have.
+                if *admitted { order() } else { Vec::new() }
             })
             .collect();
         let passes = self.route.seat_all(&self.outbox, &orders).await?;
+        let passes = passes.into_iter().zip(admitted);
+        let passes = passes.map(|(pass, admitted)| if admitted { pass } else { Pass::Crowded });
         Ok(emails
             .into_iter()
             .zip(orders)
@@ -223,7 +259,7 @@ impl Worker {
             .collect())
     }
 
-    /// Nothing is claimed, and a claim is what otherwise finds what expired.
+    /// Something is not claimed, and a claim is what otherwise finds what expired.
     async fn expire_meanwhile(&self) -> Result<(), OutboxError> {
         let mut last = self.expired.lock().await;
         if last.is_none_or(|at| at.elapsed() >= EXPIRE_EVERY) {

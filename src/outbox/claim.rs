@@ -67,6 +67,71 @@ impl Start {
     }
 }
 
+/// What a claim returns.
+struct Row {
+    email_id: Uuid,
+    position: i16,
+    priority: i16,
+    run_at: OffsetDateTime,
+    lease_token: i64,
+    recipient: String,
+    attempt: i16,
+    max_attempts: i16,
+    hold_unknown: bool,
+    expires_at: OffsetDateTime,
+    cancel_requested: bool,
+    now: OffsetDateTime,
+    superseded: bool,
+}
+
+/// The one statement of a claim: `$due` finds and locks what is to be leased.
+macro_rules! claiming {
+    ($outbox:expr, $lease:expr, $worker:expr, $due:literal, $($given:expr),+) => {
+        sqlx::query_as!(
+            Row,
+            $due + r#"
+            UPDATE facteur.deliveries d
+            SET state = 'sending', attempt = d.attempt + 1, lease_token = d.lease_token + 1,
+                lease_until = now() + make_interval(secs => $1), worker_id = $2, data_started = false
+            FROM due
+            WHERE d.email_id = due.email_id AND d.position = due.position
+            RETURNING d.email_id, d.position, d.priority, d.run_at, d.lease_token, d.recipient, d.attempt, d.max_attempts,
+                      d.hold_unknown, d.expires_at, d.cancel_requested, now() AS "now!",
+                      d.supersedes IS NOT NULL AND EXISTS (
+                        SELECT 1 FROM facteur.newest n
+                        WHERE n.scope = $3 AND n.name = d.supersedes AND n.email_id <> d.email_id
+                      ) AS "superseded!"
+            "#,
+            $lease.as_secs_f64(),
+            $worker.as_uuid(),
+            SCOPE,
+            $($given),+
+        )
+        .fetch_all(&$outbox.line)
+        .await?
+    };
+}
+
+impl Row {
+    fn claimed(self, claimed_at: Instant) -> ClaimedDelivery {
+        ClaimedDelivery {
+            id: DeliveryId { email: EmailId::from(self.email_id), position: self.position },
+            token: LeaseToken::new(self.lease_token),
+            recipient: self.recipient,
+            attempt: self.attempt,
+            max_attempts: self.max_attempts,
+            expired: self.expires_at <= self.now,
+            superseded: self.superseded,
+            withdrawn: self.cancel_requested,
+            time_left: left(self.expires_at, self.now),
+            hold_unknown: self.hold_unknown,
+            priority: u8::try_from(self.priority).unwrap_or_default(),
+            run_at: self.run_at,
+            claimed_at,
+        }
+    }
+}
+
 impl Outbox {
     /// Leases up to `limit` due deliveries to `worker` for `lease`.
     ///
@@ -96,15 +161,36 @@ impl Outbox {
         lease: Duration,
         turn: u64,
     ) -> Result<Vec<ClaimedDelivery>, OutboxError> {
+        self.claim_around(cursor, worker, limit, lease, turn, &[]).await
+    }
+
+    /// As [`claim_on`](Self::claim_on), and leaves what is for these domains where it is.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub async fn claim_around(
+        &self,
+        cursor: &mut Cursor,
+        worker: SessionId,
+        limit: i64,
+        lease: Duration,
+        turn: u64,
+        without: &[String],
+    ) -> Result<Vec<ClaimedDelivery>, OutboxError> {
         let claimed_at = Instant::now();
         let start = Start::of(cursor.start(claimed_at), turn);
-        let rows = sqlx::query!(
+        // NULL, so that no row's domain is looked at where nothing is left out.
+        let without = (!without.is_empty()).then_some(without);
+        let rows = claiming!(
+            self,
+            lease,
+            worker,
             r#"
             -- Per priority, so that each index scan ends at the first row that is not due.
             -- MATERIALIZED: the planner may otherwise run the locking subquery more than once.
             WITH due AS MATERIALIZED (
               SELECT q.email_id, q.position
-              FROM unnest($1::smallint[], $6::timestamptz[], $7::uuid[], $8::smallint[])
+              FROM unnest($4::smallint[], $5::timestamptz[], $6::uuid[], $7::smallint[])
                      AS p (priority, run_at, email_id, position)
               CROSS JOIN LATERAL (
                 SELECT d.email_id, d.position
@@ -112,53 +198,67 @@ impl Outbox {
                 WHERE d.state = 'queued' AND d.priority = p.priority AND d.run_at <= now()
                   AND (d.run_at, d.email_id, d.position)
                       > (coalesce(p.run_at, '-infinity'), p.email_id, p.position)
+                  AND ($9::text[] IS NULL OR lower(split_part(d.recipient, '@', -1) COLLATE "C") <> ALL ($9))
                 ORDER BY d.run_at, d.email_id, d.position
-                LIMIT $2
+                LIMIT $8
                 FOR UPDATE SKIP LOCKED
               ) q
-              LIMIT $2
+              LIMIT $8
             )
-            UPDATE facteur.deliveries d
-            SET state = 'sending', attempt = d.attempt + 1, lease_token = d.lease_token + 1,
-                lease_until = now() + make_interval(secs => $3), worker_id = $4, data_started = false
-            FROM due
-            WHERE d.email_id = due.email_id AND d.position = due.position
-            RETURNING d.email_id, d.position, d.priority, d.run_at, d.lease_token, d.recipient, d.attempt, d.max_attempts,
-                      d.hold_unknown, d.expires_at, d.cancel_requested, now() AS "now!",
-                      d.supersedes IS NOT NULL AND EXISTS (
-                        SELECT 1 FROM facteur.newest n
-                        WHERE n.scope = $5 AND n.name = d.supersedes AND n.email_id <> d.email_id
-                      ) AS "superseded!"
             "#,
             &start.priorities[..],
-            limit,
-            lease.as_secs_f64(),
-            worker.as_uuid(),
-            SCOPE,
             &start.run_at as &[Option<OffsetDateTime>],
             &start.email_ids,
             &start.positions,
-        )
-        .fetch_all(&self.line)
-        .await?;
-        let claimed = rows.into_iter().map(|row| ClaimedDelivery {
-            id: DeliveryId { email: EmailId::from(row.email_id), position: row.position },
-            token: LeaseToken::new(row.lease_token),
-            recipient: row.recipient,
-            attempt: row.attempt,
-            max_attempts: row.max_attempts,
-            expired: row.expires_at <= row.now,
-            superseded: row.superseded,
-            withdrawn: row.cancel_requested,
-            time_left: left(row.expires_at, row.now),
-            hold_unknown: row.hold_unknown,
-            priority: u8::try_from(row.priority).unwrap_or_default(),
-            run_at: row.run_at,
-            claimed_at,
-        });
-        let claimed: Vec<_> = claimed.collect();
+            limit,
+            without as Option<&[String]>
+        );
+        let claimed: Vec<_> = rows.into_iter().map(|row| row.claimed(claimed_at)).collect();
         cursor.advance(&claimed, limit);
         Ok(claimed)
+    }
+
+    /// Leases due deliveries to these domains and to no other: of each so many, the most urgent first.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub async fn claim_for(
+        &self,
+        worker: SessionId,
+        domains: &[(String, i64)],
+        lease: Duration,
+    ) -> Result<Vec<ClaimedDelivery>, OutboxError> {
+        let claimed_at = Instant::now();
+        let names: Vec<String> = domains.iter().map(|(name, _)| name.clone()).collect();
+        let numbers: Vec<i64> = domains.iter().map(|(_, number)| *number).collect();
+        let rows = claiming!(
+            self,
+            lease,
+            worker,
+            r#"
+            WITH due AS MATERIALIZED (
+              SELECT q.email_id, q.position
+              FROM unnest($4::text[], $5::bigint[]) AS w (domain, number)
+              CROSS JOIN LATERAL (
+                SELECT s.email_id, s.position
+                FROM generate_series(0, 3) AS p (priority)
+                CROSS JOIN LATERAL (
+                  SELECT d.email_id, d.position
+                  FROM facteur.deliveries d
+                  WHERE d.state = 'queued' AND d.priority = p.priority::smallint AND d.run_at <= now()
+                    AND lower(split_part(d.recipient, '@', -1) COLLATE "C") = w.domain
+                  ORDER BY d.run_at, d.email_id, d.position
+                  LIMIT w.number
+                  FOR UPDATE SKIP LOCKED
+                ) s
+                LIMIT w.number
+              ) q
+            )
+            "#,
+            &names,
+            &numbers
+        );
+        Ok(rows.into_iter().map(|row| row.claimed(claimed_at)).collect())
     }
 
     /// Notes that a held delivery's content is about to leave: from here on a lost lease parks it.

@@ -138,7 +138,8 @@ impl Outbox {
             back AS (
               UPDATE facteur.deliveries d
               SET state = CASE r.becomes WHEN 'held' THEN 'unknown' ELSE 'queued' END::facteur.delivery_state,
-                  run_at = now() + make_interval(secs => r.delay),
+                  -- What comes back at once keeps its place.
+                  run_at = CASE WHEN r.delay > 0 THEN now() + make_interval(secs => r.delay) ELSE least(d.run_at, now()) END,
                   attempt = d.attempt - CASE r.becomes WHEN 'released' THEN 1 ELSE 0 END,
                   may_have_left = r.may_have_left,
                   lease_until = NULL, worker_id = NULL

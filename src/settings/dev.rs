@@ -14,7 +14,7 @@ use super::relay_reading::{self, CATCHER_PORT};
 use super::transports::{self, Way};
 use super::variables::Variables;
 use super::worker::Worker;
-use super::{Limits, Log, http, sender};
+use super::{DomainLimits, Limits, Log, http, sender};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -46,6 +46,8 @@ pub struct DevSettings {
     pub sender: String,
     /// The worker's pace.
     pub worker: Worker,
+    /// How much may go to one recipients' domain.
+    pub domains: DomainLimits,
 }
 
 impl DevSettings {
@@ -69,6 +71,7 @@ impl DevSettings {
         let sender = sender::read(reader, Environment::Development);
         let (database_url, database) = database::read(reader);
         let worker = Worker::read(reader);
+        let domains = DomainLimits::read(reader);
         let home = reader.text("FACTEUR_HOME");
         let mirror = reader.text("FACTEUR_POSTGRES_MIRROR");
 
@@ -89,6 +92,7 @@ impl DevSettings {
             postgres_mirror: mirror.map(|found| found.value),
             sender: sender?,
             worker,
+            domains,
         })
     }
 }

@@ -46,6 +46,7 @@ pub(super) static KNOWN: &[Known] = &[
     plain("SMTP_OAUTH_SCOPE", "The scope of the token, if the endpoint wants one."),
 
     secret("MAIL_TRANSPORTS", "Instead of one SMTP server: URLs in order of preference, separated by spaces. See the README."),
+    plain("MAIL_DOMAIN_LIMITS", "How much may go to one recipients' domain, all processes together: a rate, mails at once, or both; * is each other domain. See the README."),
 
     plain("EMAIL_HOST", "The same as SMTP_HOST."),
     plain("EMAIL_PORT", "The same as SMTP_PORT."),

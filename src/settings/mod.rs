@@ -10,6 +10,7 @@
 mod api;
 mod database;
 mod dev;
+mod domain_limits;
 #[cfg(feature = "server")]
 mod dotenv;
 mod duration;
@@ -46,6 +47,7 @@ pub use secrecy::{ExposeSecret, SecretString};
 pub use self::api::{Api, Brevo, Mailgun, Mailjet, Postmark, Region, Scaleway, SendGrid, Ses};
 pub use self::database::{Database, DatabaseAccess, Pooler};
 pub use self::dev::DevSettings;
+pub use self::domain_limits::{DomainLimit, DomainLimits};
 pub use self::duration::parse as parse_duration;
 pub use self::faults::{Fault, Faults};
 pub use self::fetching::Fetching;

@@ -6,7 +6,7 @@ use super::faults::Faults;
 use super::profile::{Environment, Profile, Ways};
 use super::reader::Reader;
 use super::variables::Variables;
-use super::{Database, Limits, Log, Way, Worker, http, sender};
+use super::{Database, DomainLimits, Limits, Log, Way, Worker, http, sender};
 
 /// What `facteur serve` runs with.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Settings {
     pub sender: String,
     /// The worker's pace.
     pub worker: Worker,
+    /// How much may go to one recipients' domain.
+    pub domains: DomainLimits,
     /// Where metrics and probes have a port of their own.
     pub metrics: Option<SocketAddr>,
     /// Whether what is in the queue at the start is parked: after a restore.
@@ -38,6 +40,8 @@ pub struct WorkerSettings {
     pub database: Database,
     /// The worker's pace.
     pub worker: Worker,
+    /// How much may go to one recipients' domain.
+    pub domains: DomainLimits,
     /// Where metrics and probes have a port; none is no port at all.
     pub metrics: Option<SocketAddr>,
     /// Whether what is in the queue at the start is parked: after a restore.
@@ -60,7 +64,8 @@ impl WorkerSettings {
         let worker = Worker::read(reader);
         let metrics = http::read_metrics(reader);
         let hold_on_start = read_hold(reader);
-        Some(Self { ways: ways?.into_vec(), database: database?, worker, metrics, hold_on_start })
+        let domains = DomainLimits::read(reader);
+        Some(Self { ways: ways?.into_vec(), database: database?, worker, domains, metrics, hold_on_start })
     }
 }
 
@@ -91,7 +96,8 @@ impl Settings {
         let worker = Worker::read(reader);
         let metrics = http::read_metrics(reader);
         let hold_on_start = read_hold(reader);
+        let domains = DomainLimits::read(reader);
         let (profile, database, sender) = (profile?, database?, sender?);
-        Some(Self { profile, http, limits, database, sender, worker, metrics, hold_on_start })
+        Some(Self { profile, http, limits, database, sender, worker, domains, metrics, hold_on_start })
     }
 }

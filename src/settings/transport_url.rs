@@ -304,7 +304,7 @@ impl Parts {
 }
 
 /// `14/s`: a number and one of these units.
-fn pace(text: &str, units: &str) -> Option<Pace> {
+pub(super) fn pace(text: &str, units: &str) -> Option<Pace> {
     let (mails, unit) = text.split_once('/')?;
     let mails = mails.parse().ok().filter(|mails| (1..=1_000_000_000).contains(mails))?;
     if unit.len() != 1 || !units.contains(unit) {

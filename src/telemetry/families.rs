@@ -49,6 +49,7 @@ families! {
     ATTEMPTS = Counter "facteur_attempts_total" { "transport" = "", "class" = "sent|retry|reject|unusable|unknown|interrupted", "code" = "2xx|3xx|4xx|5xx|none" } "Attempts that ended or went on to the next way, by what they came to and the reply code's family";
     FALLBACK = Counter "facteur_fallback_total" { "transport" = "" } "Mails that left by another way than the one they prefer, by the way they took";
     TRANSPORT_OPEN = Gauge "facteur_transport_open" { "transport" = "" } "1 while the way's breaker is open or half open, as this process last read, else 0";
+    CROWDED_DOMAINS = Gauge "facteur_crowded_domains" {} "Recipients' domains that mail waits for because of MAIL_DOMAIN_LIMITS, as this process knows";
     UNWRITTEN = Gauge "facteur_unwritten_outcomes" {} "Outcomes that are known and not yet in the database";
     IN_FLIGHT = Gauge "facteur_in_flight" {} "Deliveries being attempted now";
     QUOTA_REMAINING = Gauge "facteur_quota_remaining" { "transport" = "" } "Mails that the way's quota still allows in its window, for the whole fleet, as this process last read";

@@ -31,6 +31,11 @@ pub(super) struct Open {
     pub(super) admitted: bool,
 }
 
+/// The content of a mail is awaited for as long as this lives.
+pub(super) struct InData {
+    journal: Arc<Journal>,
+}
+
 impl Journal {
     /// A connection begins; it is admitted when there are fewer than `most`.
     pub(super) fn open(self: &Arc<Self>, most: Option<usize>) -> Open {
@@ -62,6 +67,15 @@ impl Journal {
             state.counters.mails += 1;
             state.counters.mails
         })
+    }
+
+    /// A client was told to go on with its content.
+    pub(super) fn begin_data(self: &Arc<Self>) -> InData {
+        self.write(|state| {
+            state.counters.in_data += 1;
+            state.counters.most_in_data = state.counters.most_in_data.max(state.counters.in_data);
+        });
+        InData { journal: Arc::clone(self) }
     }
 
     pub(super) fn accept(&self, mail: AcceptedMail) {
@@ -110,6 +124,12 @@ impl Journal {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each change is whole, whatever panics elsewhere.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InData {
+    fn drop(&mut self) {
+        self.journal.write(|state| state.counters.in_data -= 1);
     }
 }
 

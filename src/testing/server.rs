@@ -35,6 +35,10 @@ pub struct Counters {
     pub open: usize,
     /// Connections at the same time, at most.
     pub most_open: usize,
+    /// Connections now between a good reply to DATA and the reply to the content.
+    pub in_data: usize,
+    /// Those at the same time, at most.
+    pub most_in_data: usize,
     /// Connections that were one too many.
     pub turned_away: usize,
     /// MAIL commands.

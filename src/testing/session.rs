@@ -217,6 +217,7 @@ impl Session {
         if !self.answer(Stage::Data, "354 go on\r\n").await? {
             return Ok(());
         }
+        let _in_data = self.journal.begin_data();
         self.channel.first_bytes().await?;
         self.meet(Stage::Body).await?;
         let content = self.channel.content().await?;
