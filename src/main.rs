@@ -4,11 +4,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use facteur::app::{self, AppError, ByHand, Parts};
+use facteur::app::{self, AppError, ByHand, Parts, Trial};
 use facteur::http::{self, Bearer, Role};
 #[cfg(feature = "local")]
 use facteur::settings::DevSettings;
-use facteur::settings::{self, Database, Faults, JwtKey, Log, Settings, Variables};
+use facteur::settings::{self, Database, Faults, JwtKey, Log, Outgoing, Settings, Variables};
 use facteur::telemetry;
 
 /// Facteur, the postman: a mail backend with a durable outbox.
@@ -56,6 +56,25 @@ enum Command {
     },
     /// Says whether settings, database and each transport work; sends nothing
     Check,
+    /// Sends one mail by hand and shows the conversation, secrets masked: at once and past the outbox,
+    /// so it is not kept, not tried again, and counts against no rate or quota
+    Send {
+        /// The recipient
+        #[arg(long)]
+        to: String,
+        /// The sender; EMAIL_FROM when unset
+        #[arg(long)]
+        from: Option<String>,
+        /// The subject
+        #[arg(long, default_value = "A trial by Facteur")]
+        subject: String,
+        /// The text
+        #[arg(long, default_value = "This mail was sent by `facteur send`, to try the way here.")]
+        text: String,
+        /// The transport, as `facteur transports` shows it; the first when unset
+        #[arg(long, value_name = "NAME")]
+        transport: Option<String>,
+    },
     /// Shows the transports: which is open, since when and why, and what is left of each quota
     Transports {
         #[command(subcommand)]
@@ -124,7 +143,7 @@ fn main() -> ExitCode {
                 Failure::Settings(_)
                     | Failure::Log(_)
                     | Failure::Token(_)
-                    | Failure::App(AppError::NoSuchTransport { .. })
+                    | Failure::App(AppError::NoSuchTransport { .. } | AppError::Email(_))
             );
             ExitCode::from(if usage { SETTINGS } else { FAILURE })
         }
@@ -178,6 +197,12 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Check => {
             let settings = Settings::from_variables(&variables)?;
             start(&variables, app::check(&settings, &mut std::io::stdout()))
+        }
+        Command::Send { to, from, subject, text, transport } => {
+            let settings = Outgoing::from_variables(&variables)?;
+            let (from, transport) = (from.as_deref(), transport.as_deref());
+            let trial = Trial { to, from, subject, text, transport };
+            start(&variables, app::send(&settings, trial, &mut std::io::stdout()))
         }
         Command::Transports { what } => {
             let settings = Settings::from_variables(&variables)?;

@@ -5,6 +5,7 @@ mod check;
 mod dev;
 mod doors;
 mod error;
+mod send;
 mod serve;
 mod signals;
 mod transports;
@@ -23,6 +24,7 @@ pub use check::check;
 #[cfg(feature = "local")]
 pub use dev::dev;
 pub use error::AppError;
+pub use send::{Trial, send};
 pub use serve::{Parts, serve};
 pub use transports::{ByHand, transports};
 

@@ -33,8 +33,7 @@ pub async fn transports(settings: &Settings, what: ByHand<'_>, out: &mut impl Wr
         return show(settings, &outbox, out).await;
     };
     if !settings.profile.ways().iter().any(|way| way.name == name) {
-        let known: Vec<&str> = settings.profile.ways().iter().map(|way| way.name.as_str()).collect();
-        return Err(AppError::NoSuchTransport { name: name.to_owned(), known: known.join(", ") });
+        return Err(AppError::no_such_transport(Some(name), settings.profile.ways()));
     }
     let actor = actor();
     let text = match what {

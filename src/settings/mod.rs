@@ -23,6 +23,7 @@ mod keep;
 mod known;
 mod limits;
 mod log;
+mod outgoing;
 mod profile;
 mod reader;
 mod relay;
@@ -50,6 +51,7 @@ pub use self::jwt::{JwtKey, WeakKey};
 pub use self::keep::Keep;
 pub use self::limits::Limits;
 pub use self::log::{Log, LogFormat};
+pub use self::outgoing::Outgoing;
 pub use self::profile::{Profile, SecureWays};
 #[cfg(feature = "providers")]
 pub(crate) use self::relay::is_loopback;

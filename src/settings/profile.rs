@@ -80,6 +80,15 @@ impl Profile {
     }
 }
 
+/// The ways that mail may leave by in this environment.
+pub(super) fn ways_for(reader: &mut Reader<'_>, environment: Environment) -> Option<Vec<Way>> {
+    let ways = read_ways(reader, environment)?;
+    match environment {
+        Environment::Production => secure(reader, ways).map(|SecureWays(ways)| ways),
+        Environment::Staging | Environment::Development => Some(ways),
+    }
+}
+
 fn read_ways(reader: &mut Reader<'_>, environment: Environment) -> Option<Vec<Way>> {
     if transports::is_set(reader) {
         return transports::read(reader, environment);
