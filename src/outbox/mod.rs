@@ -25,6 +25,7 @@ mod reschedule;
 mod schema;
 mod session;
 mod settle;
+mod storable;
 mod transports;
 mod upkeep;
 mod wipe;
