@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use facteur::app::{self, AppError, ByHand, ByHandHeld, Wanted, When};
+use facteur::app::{self, AppError, ByHand, ByHandHeld, Trial, Wanted, When};
 use facteur::http::{self, Bearer, Role};
 use facteur::outbox::HeldChoice;
 #[cfg(feature = "local")]
 use facteur::settings::DevSettings;
-use facteur::settings::{self, Database, Faults, JwtKey, Log, Settings, Variables, WorkerSettings};
+use facteur::settings::{self, Database, Faults, JwtKey, Log, Outgoing, Settings, Variables, WorkerSettings};
 use facteur::{EmailId, telemetry};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -83,6 +83,25 @@ enum Command {
     Held {
         #[command(subcommand)]
         what: Option<HeldHand>,
+    },
+    /// Sends one mail by hand and shows the conversation, secrets masked: at once and past the outbox,
+    /// so it is not kept, not tried again, and counts against no rate or quota
+    Send {
+        /// The recipient
+        #[arg(long)]
+        to: String,
+        /// The sender; EMAIL_FROM when unset
+        #[arg(long)]
+        from: Option<String>,
+        /// The subject
+        #[arg(long, default_value = "A trial by Facteur")]
+        subject: String,
+        /// The text
+        #[arg(long, default_value = "This mail was sent by `facteur send`, to try the way here.")]
+        text: String,
+        /// The transport, as `facteur transports` shows it; the first when unset
+        #[arg(long, value_name = "NAME")]
+        transport: Option<String>,
     },
     /// Shows the transports: which is open, since when and why, and what is left of each quota
     Transports {
@@ -206,7 +225,9 @@ fn main() -> ExitCode {
                 Failure::Settings(_)
                     | Failure::Log(_)
                     | Failure::Token(_)
-                    | Failure::App(AppError::NoSuchTransport { .. } | AppError::NoTimeBetween)
+                    | Failure::App(
+                        AppError::NoSuchTransport { .. } | AppError::NoTimeBetween | AppError::Email(_)
+                    )
             );
             ExitCode::from(if usage { SETTINGS } else { FAILURE })
         }
@@ -278,6 +299,12 @@ fn run(command: &Command) -> Result<(), Failure> {
             let hour = email.is_none().then_some(When::Ago(Duration::from_secs(3_600)));
             let wanted = Wanted { since: since.or(hour), until: *until, email: *email, follow: *follow };
             start(&variables, app::events(&database, wanted, &mut std::io::stdout()))
+        }
+        Command::Send { to, from, subject, text, transport } => {
+            let settings = Outgoing::from_variables(&variables)?;
+            let (from, transport) = (from.as_deref(), transport.as_deref());
+            let trial = Trial { to, from, subject, text, transport };
+            start(&variables, app::send(&settings, trial, &mut std::io::stdout()))
         }
         Command::Transports { what } => {
             let settings = WorkerSettings::from_variables(&variables)?;

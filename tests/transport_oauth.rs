@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use facteur::settings::{Credentials, OAuth, Relay, SecretString};
 use facteur::testing::{Fault, Script, SmtpServer, Stage, TokenEndpoint};
 use facteur::transport::smtp::SmtpTransport;
-use facteur::transport::{Outcome, Report};
+use facteur::transport::{Outcome, Recorder, Report};
 use futures_util::future::join_all;
 use rustls::RootCertStore;
 
@@ -280,5 +280,29 @@ async fn no_secret_is_in_anything_that_is_shown() {
     assert!(shown.contains("heard"), "nothing was logged");
     for secret in [SECRET, "s3cret", "s3cret%26", "dXNlcj1zaG9w", &token, "s1gnature", MAILBOX] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+}
+
+#[tokio::test]
+async fn who_watches_sees_no_token_and_no_client_secret() {
+    let (tokens, server, relay) = start(|script| script).await;
+    let relay = Relay { max_per_connection: 1, ..relay };
+    let (recorder, mut said) = Recorder::new();
+    let way = SmtpTransport::with_roots(&relay, RootCertStore::empty(), deadlines(Duration::from_secs(10)));
+    let way = way.unwrap().recording(recorder);
+    sent(&send(&way, "ada@example.test").await);
+    tokens.revoke();
+    tokens.answer(Some((400, "{\"error\":\"invalid_client\"}")));
+    unusable(send(&way, "ada@example.test").await);
+    drop((way, server));
+    let mut lines = Vec::new();
+    while let Ok(line) = said.try_recv() {
+        lines.push(line.text);
+    }
+    let text = lines.join("\n");
+    assert!(text.contains("AUTH XOAUTH2 ***") && text.contains("the token endpoint gave a token"), "{text}");
+    let secrets = tokens.good_tokens();
+    for secret in secrets.iter().map(String::as_str).chain([SECRET, "Bearer", "dXNlcj1"]) {
+        assert!(!text.contains(secret), "{secret} in:\n{text}");
     }
 }

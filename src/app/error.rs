@@ -1,6 +1,8 @@
 use std::net::SocketAddr;
 
+use crate::email::InvalidEmail;
 use crate::outbox::OutboxError;
+use crate::settings::Way;
 use crate::telemetry::TelemetryError;
 use crate::transport::OpenError;
 
@@ -47,6 +49,15 @@ pub enum AppError {
     /// What was asked for cannot be written out.
     #[error("the output cannot be written: {0}")]
     Output(#[source] std::io::Error),
+    /// What is to be sent is not an e-mail.
+    #[error("the e-mail cannot be sent: {0}")]
+    Email(#[from] InvalidEmail),
+    /// It is one, and cannot be written.
+    #[error("the e-mail cannot be written: {0}")]
+    Unrenderable(String),
+    /// What became of it was printed.
+    #[error("the mail was not sent (above)")]
+    NotSent,
     /// Counting cannot start.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
@@ -87,4 +98,12 @@ pub enum AppError {
     /// Something that was checked is not right; what, was printed.
     #[error("not everything is right (above)")]
     Check,
+}
+
+impl AppError {
+    /// With the names that there are.
+    pub(super) fn no_such_transport(name: Option<&str>, ways: &[Way]) -> Self {
+        let known: Vec<&str> = ways.iter().map(|way| way.name.as_str()).collect();
+        Self::NoSuchTransport { name: name.unwrap_or_default().to_owned(), known: known.join(", ") }
+    }
 }

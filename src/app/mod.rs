@@ -9,6 +9,7 @@ mod events;
 mod held;
 mod live;
 mod process;
+mod send;
 mod serve;
 mod signals;
 mod transports;
@@ -29,6 +30,7 @@ pub use error::AppError;
 pub use events::{Wanted, When, events};
 pub use held::{ByHandHeld, held};
 pub use live::check_live;
+pub use send::{Trial, send};
 pub use serve::{serve, work};
 pub use transports::{ByHand, transports};
 

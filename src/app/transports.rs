@@ -37,8 +37,7 @@ pub async fn transports(
         return show(settings, &outbox, out).await;
     };
     if !settings.ways.iter().any(|way| way.name == name) {
-        let known: Vec<&str> = settings.ways.iter().map(|way| way.name.as_str()).collect();
-        return Err(AppError::NoSuchTransport { name: name.to_owned(), known: known.join(", ") });
+        return Err(AppError::no_such_transport(Some(name), &settings.ways));
     }
     let actor = actor();
     let text = match what {

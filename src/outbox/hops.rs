@@ -1,5 +1,7 @@
 //! What happens to the queue around a broken way out: hops are written down, and what expires ends.
 
+use super::settle::LONGEST_DETAIL;
+use super::storable::storable;
 use super::{ClaimedDelivery, Outbox, OutboxError};
 
 /// One way that a mail was tried by before it went on to the next.
@@ -21,7 +23,7 @@ impl Outbox {
     /// # Errors
     /// The database cannot be reached.
     pub async fn note_hop(&self, delivery: &ClaimedDelivery, hop: Hop<'_>) -> Result<(), OutboxError> {
-        let detail: String = hop.detail.chars().filter(|c| *c != '\0').take(1_000).collect();
+        let detail = storable(hop.detail, LONGEST_DETAIL);
         // Without the worker: what is written under token and worker tells that a delivery was settled.
         sqlx::query!(
             "INSERT INTO facteur.events (email_id, position, kind, attempt, lease_token, transport, stage, code, detail)

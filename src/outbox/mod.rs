@@ -27,6 +27,7 @@ mod reschedule;
 mod schema;
 mod session;
 mod settle;
+mod storable;
 mod transports;
 mod upkeep;
 mod wipe;

@@ -3,8 +3,12 @@ use std::time::Duration;
 
 use super::delivery::{DeliveryId, LeaseToken};
 use super::session::SessionId;
+use super::storable::storable;
 use super::{Outbox, OutboxError};
 use crate::email::EmailId;
+
+/// Characters of what a server said that are kept.
+pub(super) const LONGEST_DETAIL: usize = 1_000;
 
 /// What became of one claimed delivery, ready to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -278,13 +282,8 @@ impl<'a> Columns<'a> {
             columns.transports.push(settlement.transport.as_deref());
             columns.stages.push(settlement.stage);
             columns.codes.push(settlement.code.and_then(|code| i16::try_from(code).ok()));
-            columns.details.push(settlement.detail.as_deref().map(storable));
+            columns.details.push(settlement.detail.as_deref().map(|text| storable(text, LONGEST_DETAIL)));
         }
         columns
     }
-}
-
-/// At most 1,000 characters, and no NUL, which Postgres cannot keep.
-fn storable(text: &str) -> String {
-    text.chars().filter(|c| *c != '\0').take(1_000).collect()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::by_hand::named;
+use super::storable::storable;
 use super::{Outbox, OutboxError};
 
 /// What a way out's breaker is.
@@ -119,6 +120,8 @@ pub enum ProbeEnd<'a> {
     Unused,
 }
 
+/// Characters of a reason that are kept.
+const LONGEST_REASON: usize = 500;
 /// A probe that was not heard of for so long is taken for lost.
 const PROBE_LIFE: Duration = Duration::from_secs(120);
 
@@ -320,7 +323,7 @@ impl Outbox {
             name,
             seen_version,
             hold.as_secs_f64(),
-            storable(reason),
+            storable(reason, LONGEST_REASON),
         )
         .execute(&self.line)
         .await?;
@@ -334,7 +337,7 @@ impl Outbox {
     pub async fn end_probe(&self, name: &str, probe: Probe, end: ProbeEnd<'_>) -> Result<bool, OutboxError> {
         let (kind, hold, reason) = match end {
             ProbeEnd::Good => ("good", Duration::ZERO, None),
-            ProbeEnd::Bad(hold, reason) => ("bad", hold, Some(storable(reason))),
+            ProbeEnd::Bad(hold, reason) => ("bad", hold, Some(storable(reason, LONGEST_REASON))),
             ProbeEnd::Unused => ("unused", Duration::ZERO, None),
         };
         let ended = sqlx::query!(
@@ -437,9 +440,4 @@ impl Outbox {
 
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default()
-}
-
-/// At most 500 characters, and no NUL, which Postgres cannot keep.
-fn storable(text: &str) -> String {
-    text.chars().filter(|c| *c != '\0').take(500).collect()
 }

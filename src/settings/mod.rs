@@ -24,6 +24,7 @@ mod keep;
 mod known;
 mod limits;
 mod log;
+mod outgoing;
 mod passwords;
 mod probe;
 mod profile;
@@ -55,6 +56,7 @@ pub use self::jwt::{JwtKey, WeakKey};
 pub use self::keep::Keep;
 pub use self::limits::Limits;
 pub use self::log::{Log, LogFormat};
+pub use self::outgoing::Outgoing;
 pub use self::probe::read as probe_addresses;
 pub use self::profile::{Profile, SecureWays};
 #[cfg(feature = "providers")]

@@ -4,6 +4,7 @@
 pub mod api;
 mod open;
 mod outcome;
+mod recorder;
 pub mod smtp;
 
 use std::future::Future;
@@ -12,6 +13,7 @@ use crate::email::StoredEmail;
 
 pub use open::OpenError;
 pub use outcome::{Outcome, Report, Stage};
+pub use recorder::{Recorder, Said, Speaker};
 
 /// One mail for one recipient, ready for the wire.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +65,16 @@ impl Transport {
             Self::Smtp(smtp) => smtp.name(),
             #[cfg(feature = "providers")]
             Self::Api(api) => api.name(),
+        }
+    }
+
+    /// The same, with everything that is said on the way taken down.
+    #[must_use]
+    pub fn recording(self, recorder: Recorder) -> Self {
+        match self {
+            Self::Smtp(smtp) => Self::Smtp(smtp.recording(recorder)),
+            #[cfg(feature = "providers")]
+            Self::Api(api) => Self::Api(api.recording(recorder)),
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod logs;
 mod running;
+mod send;
 #[path = "../support/mod.rs"]
 mod support;
 mod transports;

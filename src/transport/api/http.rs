@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use reqwest::redirect::Policy;
 use reqwest::{Body, Client};
 use rustls::{ClientConfig, RootCertStore};
@@ -15,10 +15,12 @@ use super::answer::{Answer, one_line};
 use super::body::{LastPiece, held_back};
 use super::request::Request;
 use crate::crash::{self, Point};
-use crate::transport::{Gate, Outcome, Report, Stage};
+use crate::transport::{Gate, Outcome, Recorder, Report, Stage};
 
 /// Bytes of an answer that are read.
 const MOST_BODY: usize = 65_536;
+/// Lines of it that are shown to who watches.
+const MOST_LINES: usize = 50;
 /// Long enough for a burst, shorter than any provider keeps one open: a request on a connection that the
 /// other side is closing would be in doubt.
 const IDLE: Duration = Duration::from_secs(15);
@@ -45,6 +47,7 @@ impl Default for Deadlines {
 pub(super) struct Http {
     client: Client,
     deadlines: Deadlines,
+    recorder: Option<Recorder>,
 }
 
 impl Http {
@@ -66,7 +69,11 @@ impl Http {
             .user_agent(concat!("facteur/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| ApiError::Client(error.to_string()))?;
-        Ok(Self { client, deadlines })
+        Ok(Self { client, deadlines, recorder: None })
+    }
+
+    pub(super) fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
     }
 
     /// Sends a request that makes a mail. Until its last piece the gate can stop it; after that, only the
@@ -114,6 +121,9 @@ impl Http {
     }
 
     async fn call(&self, request: Request, body: Option<(usize, Body)>) -> Result<Answer, Fault> {
+        if let Some(recorder) = &self.recorder {
+            show_request(recorder, &request, body.as_ref().map(|(length, _)| *length));
+        }
         let headers = headers(request.headers).ok_or_else(Fault::unwritable)?;
         let call = match body {
             Some((length, body)) => self.client.post(request.url).header(CONTENT_LENGTH, length).body(body),
@@ -133,8 +143,35 @@ impl Http {
             }
         };
         let _ = timeout(self.deadlines.body, reading).await;
+        self.recorder.iter().for_each(|recorder| show_answer(recorder, &answer));
         Ok(answer)
     }
+}
+
+/// Its line, its headers, and how much follows them. A header that is not known to be harmless may hold the key.
+fn show_request(recorder: &Recorder, request: &Request, length: Option<usize>) {
+    const HARMLESS: [&str; 4] = ["accept", "content-type", "x-amz-date", "x-amz-content-sha256"];
+    let method = if length.is_some() { "POST" } else { "GET" };
+    recorder.us(&format!("{method} {} HTTP/1.1", request.url));
+    for (name, value) in &request.headers {
+        let shown = if HARMLESS.contains(name) { value } else { "***" };
+        recorder.us(&format!("{name}: {shown}"));
+    }
+    if let Some(length) = length {
+        recorder.us(&format!("content-length: {length}"));
+        recorder.us("");
+        recorder.us(&format!("({length} octets of body, not shown)"));
+    }
+}
+
+fn show_answer(recorder: &Recorder, answer: &Answer) {
+    recorder.them(&format!("HTTP/1.1 {}", answer.status));
+    for (name, value) in &answer.headers {
+        let shown = if name == SET_COOKIE { "***".into() } else { String::from_utf8_lossy(value.as_bytes()) };
+        recorder.them(&format!("{name}: {shown}"));
+    }
+    recorder.them("");
+    String::from_utf8_lossy(&answer.body).lines().take(MOST_LINES).for_each(|line| recorder.them(line));
 }
 
 fn headers(given: Vec<(&'static str, String)>) -> Option<HeaderMap> {

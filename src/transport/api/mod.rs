@@ -31,7 +31,7 @@ use reqwest::Url;
 use rustls::RootCertStore;
 
 use super::smtp::{TlsError, machine_roots};
-use super::{Gate, Outcome, Parcel, Report, Stage};
+use super::{Gate, Outcome, Parcel, Recorder, Report, Stage};
 use crate::settings::{self, Api, ExposeSecret, SecretString};
 use answer::Answer;
 use http::Http;
@@ -114,6 +114,14 @@ impl ApiTransport {
         };
         let (name, secrets) = (adapter.name().chars().take(64).collect(), adapter.secrets());
         Ok(Self { name, adapter, http, secrets })
+    }
+
+    /// The same, with its requests and answers taken down.
+    #[must_use]
+    pub fn recording(mut self, recorder: Recorder) -> Self {
+        self.secrets.iter().for_each(|secret| recorder.hide(secret));
+        self.http.record(recorder);
+        self
     }
 
     /// `ses:eu-west-3`, `mailgun:example.com`, `sendgrid`, …

@@ -7,6 +7,7 @@ use lettre::transport::smtp::response::Response;
 use tokio::time::timeout;
 
 use super::super::Stage;
+use super::super::recorder::Mode;
 use super::SmtpTransport;
 use super::connection::Connection;
 use super::failure::Failure;
@@ -38,17 +39,25 @@ impl SmtpTransport {
         mut connection: Connection,
         tokens: &Tokens,
     ) -> Result<Connection, Failure> {
-        let patience = self.deadlines.auth;
-        let token = tokens.get(None, patience).await?;
+        let token = self.token(tokens, None).await?;
         match connection.show_token(tokens.mailbox(), &token).await {
             Ok(()) => return Ok(connection),
             Err(Failure::Refused { code: 535, .. }) => drop(connection),
             Err(failure) => return Err(failure),
         }
-        let token = tokens.get(Some(&token), patience).await?;
+        let token = self.token(tokens, Some(&token)).await?;
         let mut connection = self.open().await?;
         connection.show_token(tokens.mailbox(), &token).await?;
         Ok(connection)
+    }
+
+    async fn token(&self, tokens: &Tokens, refused: Option<&SecretString>) -> Result<SecretString, Failure> {
+        let token = tokens.get(refused, self.deadlines.auth).await?;
+        if let Some(recorder) = &self.recorder {
+            recorder.hide(&token);
+            recorder.note("the token endpoint gave a token");
+        }
+        Ok(token)
     }
 }
 
@@ -62,7 +71,9 @@ impl Connection {
             return Err(Failure::Unfit { stage: Stage::Auth, text });
         };
         let given = given(&credentials.username, &credentials.password);
+        self.wire.show(Mode::Secret);
         let answer = timeout(self.deadlines.auth, self.converse(mechanism, given)).await;
+        self.wire.show(Mode::Commands);
         self.judge(Stage::Auth, &[235], answer)
     }
 
@@ -85,12 +96,14 @@ impl Connection {
 
     async fn show_token(&mut self, mailbox: &SecretString, token: &SecretString) -> Result<(), Failure> {
         let given = given(mailbox, token);
+        self.wire.show(Mode::Secret);
         let answer = timeout(self.deadlines.auth, async {
             let reply = self.smtp.command(Auth::new(Mechanism::Xoauth2, given, None)?).await?;
             // Why not, as JSON; the server says no once it has had an empty line for it.
             if reply.has_code(334) { self.smtp.command("\r\n").await } else { Ok(reply) }
         });
         let answer = answer.await;
+        self.wire.show(Mode::Commands);
         self.judge(Stage::Auth, &[235], answer)
     }
 }

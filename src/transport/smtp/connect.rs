@@ -7,13 +7,15 @@ use lettre::transport::smtp::extension::ClientId;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 use super::super::Stage;
+use super::super::recorder::Recorder;
 use super::SmtpTransport;
 use super::connection::Connection;
 use super::failure::Failure;
-use super::tls;
 use super::wire::{Stream, Wire};
+use super::{certificate, tls};
 use crate::settings;
 
 /// Bytes of a reply before EHLO: nobody has proved who they are yet.
@@ -32,6 +34,9 @@ impl SmtpTransport {
     pub(super) async fn open(&self) -> Result<Connection, Failure> {
         let counted = self.pool.count();
         let stream = self.dial().await?;
+        if let (Some(recorder), Ok(peer)) = (&self.recorder, stream.peer_addr()) {
+            recorder.note(&format!("connected to {peer}"));
+        }
         let local = stream.local_addr().map_err(|e| broken(Stage::Connect, &e))?;
         let hello = hello(self.relay.hello_name.as_deref(), local.ip());
         let wire = self.secure(stream, &hello).await?;
@@ -53,12 +58,15 @@ impl SmtpTransport {
         let stream: Box<dyn Stream> = match (self.relay.tls, &self.tls) {
             (settings::Tls::Implicit, Some(tls)) => {
                 let mut stream = tls.wrap(stream, &self.deadlines).await?;
+                self.note_tls(&stream);
                 self.hear_greeting(&mut stream).await?;
                 Box::new(stream)
             }
             (settings::Tls::StartTls, Some(tls)) => {
                 self.ask_for_tls(&mut stream, hello).await?;
-                Box::new(tls.wrap(stream, &self.deadlines).await?)
+                let stream = tls.wrap(stream, &self.deadlines).await?;
+                self.note_tls(&stream);
+                Box::new(stream)
             }
             // `SmtpTransport::new` makes the connector for every relay that asks for TLS.
             _ => {
@@ -66,11 +74,25 @@ impl SmtpTransport {
                 Box::new(stream)
             }
         };
-        Ok(Wire::new(stream, peer, GREETING))
+        Ok(Wire::new(stream, peer, GREETING, self.recorder.clone()))
+    }
+
+    /// For who watches: what protects the connection.
+    fn note_tls(&self, stream: &TlsStream<TcpStream>) {
+        let Some(recorder) = &self.recorder else { return };
+        let (_, tls) = stream.get_ref();
+        let version = tls.protocol_version().map(|version| format!("{version:?}")).unwrap_or_default();
+        let suite = tls.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
+        recorder.note(&format!("{version}, {}", suite.unwrap_or_default()));
+        let theirs = tls.peer_certificates().and_then(<[_]>::first);
+        if let Some((name, end)) = theirs.and_then(|theirs| certificate::facts(theirs)) {
+            let name = name.unwrap_or_else(|| "a subject without a name".to_owned());
+            recorder.note(&format!("the certificate is good for {}: {name}, until {end}", self.relay.host));
+        }
     }
 
     async fn hear_greeting(&self, stream: &mut impl Stream) -> Result<(), Failure> {
-        let mut early = Early { stream: BufReader::new(stream) };
+        let mut early = Early { stream: BufReader::new(stream), recorder: self.recorder.as_ref() };
         early.expect(Stage::Banner, self.deadlines.banner, None, 220).await?;
         if early.stream.buffer().is_empty() {
             Ok(())
@@ -82,7 +104,7 @@ impl SmtpTransport {
     /// Greeting, EHLO and STARTTLS in clear. lettre's own upgrade keeps what an attacker put behind
     /// the reply to STARTTLS and takes it for the first reply inside TLS; here anything there ends it.
     async fn ask_for_tls(&self, stream: &mut TcpStream, hello: &ClientId) -> Result<(), Failure> {
-        let mut plain = Early { stream: BufReader::new(stream) };
+        let mut plain = Early { stream: BufReader::new(stream), recorder: self.recorder.as_ref() };
         let deadlines = &self.deadlines;
         plain.expect(Stage::Banner, deadlines.banner, None, 220).await?;
         let offers =
@@ -106,6 +128,7 @@ impl SmtpTransport {
 /// The few lines that are spoken before lettre's.
 struct Early<'a, S> {
     stream: BufReader<&'a mut S>,
+    recorder: Option<&'a Recorder>,
 }
 
 impl<S: Stream> Early<'_, S> {
@@ -127,6 +150,7 @@ impl<S: Stream> Early<'_, S> {
 
     async fn exchange(&mut self, command: Option<String>) -> std::io::Result<String> {
         if let Some(command) = command {
+            self.recorder.inspect(|recorder| recorder.us(command.trim_end()));
             self.stream.write_all(command.as_bytes()).await?;
         }
         let mut reply = Vec::new();
@@ -134,6 +158,9 @@ impl<S: Stream> Early<'_, S> {
             let start = reply.len();
             let room = MAX_EARLY_REPLY.saturating_sub(start as u64);
             (&mut self.stream).take(room).read_until(b'\n', &mut reply).await?;
+            if let Some(recorder) = self.recorder {
+                recorder.them(String::from_utf8_lossy(&reply[start..]).trim_end_matches(['\r', '\n']));
+            }
             if reply.last() != Some(&b'\n') {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }

@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
+use super::super::recorder::Mode;
 use super::super::{Report, Stage};
 use super::content::Content;
 use super::deadlines::Deadlines;
@@ -76,6 +77,7 @@ impl Connection {
 
     /// All of the content but its last piece.
     pub(super) async fn begin_content(&mut self, content: &Content) -> Result<(), Failure> {
+        self.wire.show(Mode::Content);
         let whole = timeout(self.deadlines.body_of(content.len()), async {
             for piece in content.all_but_last().chunks(PIECE) {
                 self.write_piece(piece).await?;
@@ -96,7 +98,9 @@ impl Connection {
 
     /// Hands over the last piece. When it fails, the dot at its end has not left, and there is no mail.
     pub(super) async fn end_content(&mut self, content: &Content) -> Result<(), Failure> {
-        self.write_piece(content.last()).await
+        let written = self.write_piece(content.last()).await;
+        self.wire.show(Mode::Commands);
+        written
     }
 
     /// The reply that decides.

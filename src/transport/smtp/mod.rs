@@ -6,6 +6,7 @@
 
 mod address;
 mod auth;
+mod certificate;
 mod classify;
 mod connect;
 mod connection;
@@ -24,9 +25,10 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 
+use super::recorder::Recorder;
 use super::{Gate, Outcome, Parcel, Report, Stage};
 use crate::crash::{self, Point};
-use crate::settings;
+use crate::settings::{self, ExposeSecret};
 use connection::Connection;
 use content::Content;
 use failure::Failure;
@@ -46,6 +48,7 @@ pub struct SmtpTransport {
     tls: Option<tls::Tls>,
     tokens: Option<Tokens>,
     pool: Pool,
+    recorder: Option<Recorder>,
 }
 
 impl SmtpTransport {
@@ -86,7 +89,25 @@ impl SmtpTransport {
             tls,
             tokens: relay.oauth.as_ref().map(Tokens::new),
             pool: Pool::new(relay),
+            recorder: None,
         })
+    }
+
+    /// The same, with what is said on connections that are opened from here on taken down.
+    #[must_use]
+    pub fn recording(mut self, recorder: Recorder) -> Self {
+        if let Some(login) = &self.relay.credentials {
+            recorder.hide(&login.password);
+            // A mailbox is no secret, and shows elsewhere; anything else may be a key.
+            if !login.username.expose_secret().contains('@') {
+                recorder.hide(&login.username);
+            }
+        }
+        if let Some(oauth) = &self.relay.oauth {
+            recorder.hide(&oauth.client_secret);
+        }
+        self.recorder = Some(recorder);
+        self
     }
 
     /// `smtp:host:port`.
@@ -117,6 +138,7 @@ impl SmtpTransport {
         gate: &impl Gate,
     ) -> Result<(Slot, Connection), Failure> {
         let (slot, mut connection) = self.introduce(parcel, content, gate).await?;
+        self.recorder.iter().for_each(|recorder| recorder.content(parcel.message));
         let answer = connection.begin_content(content).await;
         let connection = self.keep_if_refused(&slot, connection, answer)?;
         Ok((slot, connection))
@@ -187,6 +209,7 @@ impl SmtpTransport {
         if let Err(failure) = connection.end_content(content).await {
             return failure.before_dot();
         }
+        self.recorder.iter().for_each(|recorder| recorder.us("."));
         let outcome = match connection.verdict().await {
             Ok(report) => {
                 self.put_back(&slot, connection);

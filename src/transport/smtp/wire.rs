@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 use lettre::transport::smtp::client::AsyncTokioStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::super::recorder::{Mode, Recorder, Tap};
 use super::tls::is_certificate_fault;
 
 /// Bytes of one reply, all its lines together.
@@ -53,11 +54,18 @@ struct State {
     opening: bool,
     /// The peer ended TLS over our certificate.
     certificate_refused: bool,
+    /// For who watches.
+    tap: Option<Tap>,
 }
 
 impl Wire {
     /// A wire over an open stream; `unread` is served first, as if the server had sent it.
-    pub(super) fn new(stream: Box<dyn Stream>, peer: SocketAddr, unread: &[u8]) -> Self {
+    pub(super) fn new(
+        stream: Box<dyn Stream>,
+        peer: SocketAddr,
+        unread: &[u8],
+        recorder: Option<Recorder>,
+    ) -> Self {
         let state = State {
             stream,
             unread: unread.to_vec(),
@@ -68,6 +76,7 @@ impl Wire {
             listening: true,
             opening: true,
             certificate_refused: false,
+            tap: recorder.map(Tap::new),
         };
         Self { state: Arc::new(Mutex::new(state)), peer }
     }
@@ -87,6 +96,11 @@ impl Wire {
     /// The code of it.
     pub(super) fn reply_code(&self) -> String {
         String::from_utf8_lossy(self.lock().reply.get(..3).unwrap_or_default()).into_owned()
+    }
+
+    /// What is to be shown of what is said from here on.
+    pub(super) fn show(&self, mode: Mode) {
+        self.lock().tap.iter_mut().for_each(|tap| tap.set(mode));
     }
 
     /// EHLO was taken.
@@ -109,6 +123,7 @@ impl Wire {
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            self.lock().tap.iter_mut().for_each(|tap| tap.ours(&left[..written]));
             left = &left[written..];
         }
         poll_fn(|cx| Pin::new(&mut self.lock().stream).poll_flush(cx)).await
@@ -148,6 +163,7 @@ impl State {
             return Poll::Ready(Err(error));
         }
         self.unread.extend_from_slice(buffer.filled());
+        self.tap.iter_mut().for_each(|tap| tap.theirs(buffer.filled()));
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
@@ -237,7 +253,9 @@ impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut state = self.lock();
         state.begin_write(cx)?;
-        Pin::new(&mut state.stream).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut state.stream).poll_write(cx, bytes))?;
+        state.tap.iter_mut().for_each(|tap| tap.ours(&bytes[..written]));
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -268,7 +286,7 @@ mod tests {
 
     fn wire() -> (Wire, tokio::io::DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
-        (Wire::new(Box::new(ours), ([127, 0, 0, 1], 25).into(), b""), theirs)
+        (Wire::new(Box::new(ours), ([127, 0, 0, 1], 25).into(), b"", None), theirs)
     }
 
     #[tokio::test]
@@ -303,7 +321,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_to_the_first_of_a_group_is_not_out_of_turn() {
         let (ours, mut server) = tokio::io::duplex(8);
-        let mut wire = Wire::new(Box::new(ours), ([127, 0, 0, 1], 25).into(), b"");
+        let mut wire = Wire::new(Box::new(ours), ([127, 0, 0, 1], 25).into(), b"", None);
         let answering = async {
             let mut heard = [0; 12];
             server.read_exact(&mut heard).await.unwrap();
