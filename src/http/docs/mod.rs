@@ -32,7 +32,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// This description, to be read
+/// The OpenAPI document as a page
 #[utoipa::path(
     get, path = "/docs", operation_id = "docs", tag = "Operations",
     responses((status = 200, description = "A page.", body = String, content_type = "text/html"), Open)

@@ -5,14 +5,14 @@ use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::{Components, Content, OpenApi, RefOr, Required, Schema};
 
 use super::curl;
-use super::words::{Piece, kind, named};
+use super::words::{Piece, kind, named, prose};
 
 /// The whole page.
 #[derive(Template)]
 #[template(path = "docs.html")]
 pub(super) struct Page {
     css: &'static str,
-    about: String,
+    about: Vec<Piece>,
     version: String,
     open: bool,
     groups: Vec<Group>,
@@ -22,7 +22,7 @@ pub(super) struct Page {
 
 struct Group {
     name: String,
-    about: String,
+    about: Vec<Piece>,
     routes: Vec<Route>,
 }
 
@@ -31,7 +31,7 @@ struct Route {
     method: &'static str,
     path: String,
     title: String,
-    about: String,
+    about: Vec<Piece>,
     is_open: bool,
     parameters: Vec<Row>,
     body: Vec<Piece>,
@@ -46,25 +46,25 @@ struct Row {
     place: &'static str,
     required: bool,
     kind: Vec<Piece>,
-    about: String,
+    about: Vec<Piece>,
 }
 
 struct Answer {
     status: String,
-    about: String,
+    about: Vec<Piece>,
     kind: Vec<Piece>,
     example: Option<String>,
 }
 
 struct Refusal {
     status: String,
-    about: String,
-    messages: Vec<String>,
+    about: Vec<Piece>,
+    messages: Vec<Vec<Piece>>,
 }
 
 struct Named {
     name: String,
-    about: String,
+    about: Vec<Piece>,
     kind: Vec<Piece>,
     pattern: Option<String>,
     rows: Vec<Row>,
@@ -76,7 +76,7 @@ impl Page {
         let components = document.components.as_ref().unwrap_or(&none);
         Self {
             css,
-            about: document.info.description.clone().unwrap_or_default(),
+            about: said(&document.info.description),
             version: document.info.version.clone(),
             open,
             groups: groups(document, base, open),
@@ -91,7 +91,7 @@ fn groups(document: &OpenApi, base: &str, open: bool) -> Vec<Group> {
     let routes = |tag: &str| -> Vec<Route> {
         let mut routes = Vec::new();
         for (path, item) in &document.paths.paths {
-            let methods = [("GET", &item.get), ("POST", &item.post), ("PATCH", &item.patch)];
+            let methods = [("POST", &item.post), ("GET", &item.get), ("PATCH", &item.patch)];
             for (method, operation) in methods {
                 let Some(operation) = operation else { continue };
                 if operation.tags.iter().flatten().any(|name| name == tag) {
@@ -104,7 +104,7 @@ fn groups(document: &OpenApi, base: &str, open: bool) -> Vec<Group> {
     let tags = document.tags.iter().flatten();
     tags.map(|tag| Group {
         name: tag.name.clone(),
-        about: tag.description.clone().unwrap_or_default(),
+        about: said(&tag.description),
         routes: routes(&tag.name),
     })
     .collect()
@@ -122,7 +122,7 @@ fn route(method: &'static str, path: &str, operation: &Operation, base: &str, op
                 let content = response.content.values().next();
                 answers.push(Answer {
                     status: status.clone(),
-                    about: response.description.clone(),
+                    about: prose(&response.description),
                     kind: content.map(kind_of).unwrap_or_default(),
                     example: content.and_then(pretty),
                 });
@@ -135,7 +135,7 @@ fn route(method: &'static str, path: &str, operation: &Operation, base: &str, op
         method,
         path: path.to_owned(),
         title: operation.summary.clone().unwrap_or_default(),
-        about: operation.description.clone().unwrap_or_default(),
+        about: said(&operation.description),
         is_open,
         curl: curl::line(method, &format!("{base}{path}"), &parameters, content.and_then(pretty), !is_open && !open),
         parameters: parameters.into_iter().map(parameter).collect(),
@@ -156,8 +156,12 @@ fn parameter(parameter: &Parameter) -> Row {
         },
         required: parameter.required == Required::True,
         kind: parameter.schema.as_ref().map(kind).unwrap_or_default(),
-        about: parameter.description.clone().unwrap_or_default(),
+        about: said(&parameter.description),
     }
+}
+
+fn said(text: &Option<String>) -> Vec<Piece> {
+    prose(text.as_deref().unwrap_or_default())
 }
 
 fn kind_of(content: &Content) -> Vec<Piece> {
@@ -172,12 +176,12 @@ fn refusal(status: &str, response: &RefOr<utoipa::openapi::Response>) -> Option<
     let RefOr::T(response) = response else { return None };
     let examples = response.content.values().flat_map(|content| content.examples.values());
     let message = |example: &RefOr<utoipa::openapi::example::Example>| match example {
-        RefOr::T(example) => Some(example.summary.clone()),
+        RefOr::T(example) => Some(prose(&example.summary)),
         RefOr::Ref(_) => None,
     };
     Some(Refusal {
         status: status.to_owned(),
-        about: response.description.clone(),
+        about: prose(&response.description),
         messages: examples.filter_map(message).collect(),
     })
 }
@@ -192,7 +196,7 @@ fn of_type(name: &str, schema: &RefOr<Schema>, components: &Components) -> Named
     };
     Named {
         name: name.to_owned(),
-        about: about.unwrap_or_default(),
+        about: said(&about),
         kind: if rows.is_empty() { kind(schema) } else { Vec::new() },
         pattern,
         rows,
@@ -213,7 +217,7 @@ fn fields(schema: &RefOr<Schema>, components: &Components) -> Vec<Row> {
                 place: "",
                 required: object.required.contains(name),
                 kind: kind(schema),
-                about: about(schema),
+                about: prose(&about(schema)),
             };
             object.properties.iter().map(row).collect()
         }

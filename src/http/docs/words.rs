@@ -3,17 +3,28 @@
 use utoipa::openapi::schema::{AdditionalProperties, ArrayItems, Object, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
 
-/// A piece of a sentence; a type has a place on the page to go to.
+/// A piece of a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) text: String,
-    pub(super) is_type: bool,
+pub(super) enum Piece {
+    Plain(String),
+    Code(String),
+    /// One with a place on the page to go to.
+    Type(String),
+}
+
+/// Text, with `code` in it.
+pub(super) fn prose(text: &str) -> Vec<Piece> {
+    let piece = |(i, part): (usize, &str)| match i % 2 {
+        0 => Piece::Plain(part.to_owned()),
+        _ => Piece::Code(part.to_owned()),
+    };
+    text.split('`').enumerate().map(piece).filter(|piece| *piece != plain(String::new())).collect()
 }
 
 /// What a schema takes, in a few words.
 pub(super) fn kind(schema: &RefOr<Schema>) -> Vec<Piece> {
     match schema {
-        RefOr::Ref(to) => vec![Piece { text: named(&to.ref_location).to_owned(), is_type: true }],
+        RefOr::Ref(to) => vec![Piece::Type(named(&to.ref_location).to_owned())],
         RefOr::T(Schema::Object(object)) => vec![plain(object_words(object))],
         RefOr::T(Schema::Array(array)) => {
             let count = count(array.min_items, array.max_items, "");
@@ -43,7 +54,7 @@ pub(super) fn named(location: &str) -> &str {
 }
 
 fn plain(text: String) -> Piece {
-    Piece { text, is_type: false }
+    Piece::Plain(text)
 }
 
 /// What may be null says so last.
@@ -114,4 +125,43 @@ fn count(least: Option<usize>, most: Option<usize>, of: &str) -> String {
         (Some(least), None) => format!("from {least}"),
     };
     format!("{numbers} {of}").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(schema: serde_json::Value) -> String {
+        let text = |piece: Piece| match piece {
+            Piece::Plain(text) | Piece::Code(text) => text,
+            Piece::Type(name) => format!("<{name}>"),
+        };
+        kind(&serde_json::from_value(schema).unwrap()).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn schemas_in_words() {
+        let to = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+        for (schema, words) in [
+            (json!({"type": "string", "minLength": 1, "maxLength": 128}), "text 1 to 128 characters"),
+            (json!({"type": "string", "format": "uuid"}), "text (uuid)"),
+            (json!({"type": "integer", "format": "int32", "minimum": 0, "maximum": 99}), "whole number up to 99"),
+            (json!({"type": ["boolean", "null"]}), "true or false or null"),
+            (json!({"type": "string", "enum": ["strict", "permissive"]}), "\"strict\" or \"permissive\""),
+            (json!({"type": "array", "items": to("Tag"), "maxItems": 50}), "a list of up to 50 × <Tag>"),
+            (json!({"oneOf": [{"type": "null"}, to("Moment")]}), "<Moment> or null"),
+        ] {
+            assert_eq!(said(schema.clone()), words, "{schema}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_back_quotes_is_code() {
+        let pieces = prose("`to` and `cc`.");
+        let code = |text: &str| Piece::Code(text.to_owned());
+        let words = |text: &str| Piece::Plain(text.to_owned());
+        assert_eq!(pieces, [code("to"), words(" and "), code("cc"), words(".")]);
+    }
 }
