@@ -34,10 +34,15 @@ async fn look(browser: &Browser, door: &Door) -> inbox::Done {
     let loaded = browser.value("performance.getEntriesByType('resource').map(entry => entry.name)").await?;
     assert_eq!(loaded, json!([]), "the page is one request");
     // The style sheet is let through by its hash.
-    assert_eq!(browser.value("getComputedStyle(document.querySelector('article')).borderRadius").await?, json!("14px"));
+    assert_eq!(
+        browser.value("getComputedStyle(document.querySelector('article')).borderRadius").await?,
+        json!("14px")
+    );
     for (name, width, height) in [("docs", 1280, 900), ("docs-phone", 390, 844)] {
         browser.width(width, height).await?;
-        let wide = browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth").await?;
+        let wide = browser
+            .value("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            .await?;
         assert_eq!(wide, json!(0), "{name} scrolls to the side");
         for scheme in ["light", "dark"] {
             browser.colour_scheme(scheme).await?;

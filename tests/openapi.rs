@@ -48,7 +48,8 @@ async fn every_route_is_described_and_the_reverse_method_by_method() {
     let router = include_str!("../src/http/mod.rs");
     let routed: BTreeSet<&str> =
         router.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
-    let described: BTreeSet<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    let described: BTreeSet<&str> =
+        document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(described, routed);
     for (path, item) in document["paths"].as_object().unwrap() {
         let address = path.replace("{id}", "x").replace("{attachment}", "0");
@@ -72,9 +73,23 @@ async fn every_example_is_taken_and_answered_as_it_is_described() {
     let id = door.accepted(&example("/emails", "post")).await;
     // In an order in which each has something to do.
     let in_order = [
-        "send_email", "send_batch", "list_emails", "get_email", "reschedule_email", "list_attachments", "get_attachment",
-        "download_attachment", "cancel_email", "retry_email", "give_up_email", "send_test_email", "healthz", "readyz",
-        "metrics", "openapi", "docs",
+        "send_email",
+        "send_batch",
+        "list_emails",
+        "get_email",
+        "reschedule_email",
+        "list_attachments",
+        "get_attachment",
+        "download_attachment",
+        "cancel_email",
+        "retry_email",
+        "give_up_email",
+        "send_test_email",
+        "healthz",
+        "readyz",
+        "metrics",
+        "openapi",
+        "docs",
     ];
     let operations = operations(&document);
     assert_eq!(in_order.len(), operations.len());
@@ -97,7 +112,11 @@ async fn every_example_is_taken_and_answered_as_it_is_described() {
         let (status, response) = operation["responses"].as_object().unwrap().iter().next().unwrap();
         assert_eq!(given.status.to_string(), *status, "{name}: {}", given.body);
         let (media, content) = response["content"].as_object().unwrap().iter().next().unwrap();
-        assert!(given.header("content-type").unwrap().starts_with(media), "{name}: {:?}", given.header("content-type"));
+        assert!(
+            given.header("content-type").unwrap().starts_with(media),
+            "{name}: {:?}",
+            given.header("content-type")
+        );
         if media == "application/json" {
             assert_valid(&document, &content["schema"], &given.body, name);
             if name != "openapi" {
@@ -184,13 +203,26 @@ fn taken() -> Vec<Value> {
         json!({"expires_at": "in 59 days"}),
     ];
     let addresses = [
-        "a+b.c@sub.x.test", "Ada@EXAMPLE.com", "o'neil/sales=x@x.test", "a@xn--tda.test", "<ada@x.test>",
-        "Ada L. <ada@x.test>", "  Ada  <ada@x.test>",
+        "a+b.c@sub.x.test",
+        "Ada@EXAMPLE.com",
+        "o'neil/sales=x@x.test",
+        "a@xn--tda.test",
+        "<ada@x.test>",
+        "Ada L. <ada@x.test>",
+        "  Ada  <ada@x.test>",
     ];
     all.extend(addresses.map(|from| json!({"from": from})));
     let moments = [
-        "now", "in 1 min", "In 90 Seconds", "in an hour", "in 15min", "TOMORROW at 9AM", "tomorrow at 12:30 pm",
-        "sun at noon", "Friday at 3pm UTC", "tomorrow at 9:05",
+        "now",
+        "in 1 min",
+        "In 90 Seconds",
+        "in an hour",
+        "in 15min",
+        "TOMORROW at 9AM",
+        "tomorrow at 12:30 pm",
+        "sun at noon",
+        "Friday at 3pm UTC",
+        "tomorrow at 9:05",
     ];
     all.extend(moments.map(|at| json!({"scheduled_at": at})));
     all
@@ -243,26 +275,83 @@ fn refused() -> Vec<Value> {
         json!({"supersedes": "a\nb"}),
     ];
     let reserved = [
-        "From", "To", "cc", "BCC", "Sender", "Date", "Subject", "Message-ID", "MIME-Version", "Reply-To", "Content-Type",
-        "content-x", "DKIM-Signature", "Received", "Return-Path",
+        "From",
+        "To",
+        "cc",
+        "BCC",
+        "Sender",
+        "Date",
+        "Subject",
+        "Message-ID",
+        "MIME-Version",
+        "Reply-To",
+        "Content-Type",
+        "content-x",
+        "DKIM-Signature",
+        "Received",
+        "Return-Path",
     ];
     all.extend(reserved.map(|name| json!({"headers": {name: "x"}})));
     let long_local = format!("{}@x.test", "a".repeat(65));
     let long_label = format!("a@{}.test", "b".repeat(64));
     let long = format!("{}@{}.test", "a".repeat(60), vec!["b".repeat(60); 4].join("."));
     let addresses = [
-        "ada", "a@@x.test", "a@x.test,b@x.test", "@x.test", " a@x.test", "a b@x.test", "\"a b\"@x.test", ".a@x.test",
-        "a..b@x.test", "a%b@x.test", "a!b@x.test", "é@x.test", "=?utf-8?q?a=40evil.test=3e?=@x.test", "a@[127.0.0.1]",
-        "a@127.0.0.1", "a@-x.test", "a@x-.test", "a@x..test", "a@x.test.", "a@test", "a@x_y.test", "a@ab--c.test",
-        "a@x.test ", "a@x.test\r\nDATA", "Ada <ada@x.test", "Ada <<ada@x.test>>", "A\r\nBcc: e@x <ada@x.test>",
-        "\"Ada <ada@x.test>", &long_local, &long_label, &long,
+        "ada",
+        "a@@x.test",
+        "a@x.test,b@x.test",
+        "@x.test",
+        " a@x.test",
+        "a b@x.test",
+        "\"a b\"@x.test",
+        ".a@x.test",
+        "a..b@x.test",
+        "a%b@x.test",
+        "a!b@x.test",
+        "é@x.test",
+        "=?utf-8?q?a=40evil.test=3e?=@x.test",
+        "a@[127.0.0.1]",
+        "a@127.0.0.1",
+        "a@-x.test",
+        "a@x-.test",
+        "a@x..test",
+        "a@x.test.",
+        "a@test",
+        "a@x_y.test",
+        "a@ab--c.test",
+        "a@x.test ",
+        "a@x.test\r\nDATA",
+        "Ada <ada@x.test",
+        "Ada <<ada@x.test>>",
+        "A\r\nBcc: e@x <ada@x.test>",
+        "\"Ada <ada@x.test>",
+        &long_local,
+        &long_label,
+        &long,
     ];
     all.extend(addresses.map(|to| json!({"to": to})));
     let moments = [
-        "", " ", "soon", "in", "in five", "in 1", "in -1 min", "in 1.5 hours", "tomorrow", "tomorrow at 9",
-        "tomorrow at 25:00", "tomorrow at 13pm", "tomorrow at 9am pm", "Friday at 3pm ET", "2027-13-01T12:00:00Z",
-        "2026-08-05", "2026-08-05T12", "2026-08-05T24:00:00Z", "2026-08-05T12:00:00+25:00", "2026-08-05T12:00:00+02:0",
-        "2026-8-5T12:00:00Z", "1785931200",
+        "",
+        " ",
+        "soon",
+        "in",
+        "in five",
+        "in 1",
+        "in -1 min",
+        "in 1.5 hours",
+        "tomorrow",
+        "tomorrow at 9",
+        "tomorrow at 25:00",
+        "tomorrow at 13pm",
+        "tomorrow at 9am pm",
+        "Friday at 3pm ET",
+        "2027-13-01T12:00:00Z",
+        "2026-08-05",
+        "2026-08-05T12",
+        "2026-08-05T24:00:00Z",
+        "2026-08-05T12:00:00+25:00",
+        "2026-08-05T12:00:00+02:0",
+        "2026-8-5T12:00:00Z",
+        "1785931200",
     ];
     all.extend(moments.map(|at| json!({"scheduled_at": at})));
     all
@@ -301,5 +390,8 @@ async fn a_host_that_is_none_is_not_repeated_on_the_page() {
     let door = Door::open().await;
     let request = door.request(Method::GET, "/docs").header("host", "x.test\"><b>");
     let html = request.send().await.unwrap().text().await.unwrap();
-    assert!(!html.contains("x.test") && html.contains("http://localhost:8000/emails"), "the host is in there");
+    assert!(
+        !html.contains("x.test") && html.contains("http://localhost:8000/emails"),
+        "the host is in there"
+    );
 }

@@ -28,7 +28,9 @@ async fn try_out(door: &Door, token: Option<&str>) {
     let mut command = tokio::process::Command::new(program);
     // Beside its settings: the hooks are looked for there.
     command.current_dir(root.join("tests/schemathesis"));
-    command.args(["--config-file", "schemathesis.toml", "run", "--no-color"]).arg(format!("{}/openapi.json", door.base));
+    command
+        .args(["--config-file", "schemathesis.toml", "run", "--no-color"])
+        .arg(format!("{}/openapi.json", door.base));
     if let Some(token) = token {
         command.arg("--header").arg(format!("Authorization: Bearer {token}"));
     }
@@ -39,7 +41,8 @@ async fn try_out(door: &Door, token: Option<&str>) {
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     // A run that looked at nothing passes too.
     // All routes but that of the document itself.
-    for done in ["16 selected / 16 total", "✅  Examples", "✅  Coverage", "✅  Fuzzing", "✅  Stateful"] {
+    for done in ["16 selected / 16 total", "✅  Examples", "✅  Coverage", "✅  Fuzzing", "✅  Stateful"]
+    {
         assert!(text.contains(done), "{done} is not in {text}");
     }
 }

@@ -138,8 +138,7 @@ fn read(json: &str, key: Option<&str>, caller: &Caller) -> Result<Read, ApiError
 }
 
 fn answer(ids: &[EmailId], mode: Mode, errors: &[(usize, ApiError)], replayed: bool) -> Response {
-    let refused =
-        |(index, error): &(usize, ApiError)| Refused { index: *index, message: error.to_string() };
+    let refused = |(index, error): &(usize, ApiError)| Refused { index: *index, message: error.to_string() };
     let errors = (mode == Mode::Permissive).then(|| errors.iter().map(refused).collect());
     let data = ids.iter().map(|id| Accepted { id: *id }).collect();
     accepted(&Answer { data, errors }, replayed)

@@ -9,8 +9,8 @@ use super::attachment_request::{self, AttachmentFields, MAX_ATTACHMENTS};
 use super::auth::Caller;
 use super::fields::{Pairs, Raw, Texts, field, list, object};
 use super::openapi::{
-    Body, Headers, LastMoment, Mailbox as MailboxText, Mailboxes, Moment, Null, OnUnknownName, PriorityName, Recipients, Subject,
-    SupersededName, TagName, TagValue,
+    Body, Headers, LastMoment, Mailbox as MailboxText, Mailboxes, Moment, Null, OnUnknownName, PriorityName,
+    Recipients, Subject, SupersededName, TagName, TagValue,
 };
 use super::{ApiError, moment, plain_text};
 use crate::email::{Email, EmailBuilder, Mailbox, OnUnknown, Priority};

@@ -9,12 +9,10 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
-use super::fields::{Raw, object};
-use super::place::Place;
 use super::email_answer::{Summary, Whole};
-use super::openapi::{
-    Id, Listing, Moment, Moving, ObjectEmail, ObjectList, Reading, Sending, Withdrawing,
-};
+use super::fields::{Raw, object};
+use super::openapi::{Id, Listing, Moment, Moving, ObjectEmail, ObjectList, Reading, Sending, Withdrawing};
+use super::place::Place;
 use super::{Api, ApiError, body, email_request, idempotency};
 use crate::email::{Email, EmailId};
 use crate::outbox::{Enqueued, Origin, Page};

@@ -168,7 +168,9 @@ impl ApiError {
             Self::IdempotencyKey,
             Self::Unauthorized,
             Self::Forbidden,
-            Self::Sender(text("from has the domain other.test, and this token may send from example.com only")),
+            Self::Sender(text(
+                "from has the domain other.test, and this token may send from example.com only",
+            )),
             Self::NotFound("Email not found"),
             Self::MethodNotAllowed,
             Self::TimedOut,

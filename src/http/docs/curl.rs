@@ -1,7 +1,7 @@
 //! A line to try a route with.
 
-use utoipa::openapi::{RefOr, Required, Schema};
 use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::{RefOr, Required, Schema};
 
 /// `curl …`, for a shell.
 pub(super) fn line(

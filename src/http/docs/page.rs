@@ -81,7 +81,11 @@ impl Page {
             open,
             groups: groups(document, base, open),
             refusals: components.responses.iter().filter_map(|(status, of)| refusal(status, of)).collect(),
-            types: components.schemas.iter().map(|(name, schema)| of_type(name, schema, components)).collect(),
+            types: components
+                .schemas
+                .iter()
+                .map(|(name, schema)| of_type(name, schema, components))
+                .collect(),
         }
     }
 }
@@ -102,12 +106,8 @@ fn groups(document: &OpenApi, base: &str, open: bool) -> Vec<Group> {
         routes
     };
     let tags = document.tags.iter().flatten();
-    tags.map(|tag| Group {
-        name: tag.name.clone(),
-        about: said(&tag.description),
-        routes: routes(&tag.name),
-    })
-    .collect()
+    tags.map(|tag| Group { name: tag.name.clone(), about: said(&tag.description), routes: routes(&tag.name) })
+        .collect()
 }
 
 fn route(method: &'static str, path: &str, operation: &Operation, base: &str, open: bool) -> Route {
@@ -137,7 +137,13 @@ fn route(method: &'static str, path: &str, operation: &Operation, base: &str, op
         title: operation.summary.clone().unwrap_or_default(),
         about: said(&operation.description),
         is_open,
-        curl: curl::line(method, &format!("{base}{path}"), &parameters, content.and_then(pretty), !is_open && !open),
+        curl: curl::line(
+            method,
+            &format!("{base}{path}"),
+            &parameters,
+            content.and_then(pretty),
+            !is_open && !open,
+        ),
         parameters: parameters.into_iter().map(parameter).collect(),
         body: content.map(kind_of).unwrap_or_default(),
         answers,

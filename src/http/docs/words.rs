@@ -59,9 +59,7 @@ fn plain(text: String) -> Piece {
 
 /// What may be null says so last.
 fn joined(items: &[RefOr<Schema>], between: &str) -> Vec<Piece> {
-    let is_null = |item: &&RefOr<Schema>| {
-        matches!(item, RefOr::T(Schema::Object(o)) if o.schema_type == SchemaType::Type(Type::Null))
-    };
+    let is_null = |item: &&RefOr<Schema>| matches!(item, RefOr::T(Schema::Object(o)) if o.schema_type == SchemaType::Type(Type::Null));
     let (nulls, others): (Vec<_>, Vec<_>) = items.iter().partition(is_null);
     let mut pieces = Vec::new();
     for item in others.into_iter().chain(nulls) {
@@ -74,7 +72,8 @@ fn joined(items: &[RefOr<Schema>], between: &str) -> Vec<Piece> {
 }
 
 fn or_null(types: &SchemaType) -> Option<Piece> {
-    matches!(types, SchemaType::Array(types) if types.contains(&Type::Null)).then(|| plain(" or null".to_owned()))
+    matches!(types, SchemaType::Array(types) if types.contains(&Type::Null))
+        .then(|| plain(" or null".to_owned()))
 }
 
 fn object_words(object: &Object) -> String {
@@ -147,7 +146,10 @@ mod tests {
         for (schema, words) in [
             (json!({"type": "string", "minLength": 1, "maxLength": 128}), "text 1 to 128 characters"),
             (json!({"type": "string", "format": "uuid"}), "text (uuid)"),
-            (json!({"type": "integer", "format": "int32", "minimum": 0, "maximum": 99}), "whole number up to 99"),
+            (
+                json!({"type": "integer", "format": "int32", "minimum": 0, "maximum": 99}),
+                "whole number up to 99",
+            ),
             (json!({"type": ["boolean", "null"]}), "true or false or null"),
             (json!({"type": "string", "enum": ["strict", "permissive"]}), "\"strict\" or \"permissive\""),
             (json!({"type": "array", "items": to("Tag"), "maxItems": 50}), "a list of up to 50 × <Tag>"),

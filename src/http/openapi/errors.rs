@@ -55,7 +55,10 @@ pub(super) fn responses() -> BTreeMap<String, RefOr<Response>> {
     for error in ApiError::one_of_each() {
         by_status.entry(error.status().as_u16()).or_default().push(error);
     }
-    by_status.into_iter().map(|(status, errors)| (status.to_string(), response(status, &errors).into())).collect()
+    by_status
+        .into_iter()
+        .map(|(status, errors)| (status.to_string(), response(status, &errors).into()))
+        .collect()
 }
 
 fn response(status: u16, errors: &[ApiError]) -> Response {
@@ -82,8 +85,5 @@ fn response(status: u16, errors: &[ApiError]) -> Response {
 }
 
 pub(super) fn header(kind: Type, says: &str) -> utoipa::openapi::Header {
-    HeaderBuilder::new()
-        .schema(ObjectBuilder::new().schema_type(kind))
-        .description(Some(says))
-        .build()
+    HeaderBuilder::new().schema(ObjectBuilder::new().schema_type(kind)).description(Some(says)).build()
 }

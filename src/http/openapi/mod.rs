@@ -17,7 +17,9 @@ use utoipa::openapi::{OpenApi, RefOr, Schema, Type};
 use utoipa::{Modify, OpenApi as _};
 
 use super::{Access, Api};
-pub(super) use errors::{Deciding, Listing, Moving, Open, Probing, Reading, Sending, Testing, Watching, Withdrawing};
+pub(super) use errors::{
+    Deciding, Listing, Moving, Open, Probing, Reading, Sending, Testing, Watching, Withdrawing,
+};
 pub(super) use schemas::*;
 
 /// What the derives and the handlers say.
@@ -111,12 +113,14 @@ impl Modify for Rules {
             json!({"required": [field], "properties": {field: there}})
         };
         let bodies = json!([some("html"), some("text")]);
-        let there = |field: &str| json!({"required": [field], "properties": {field: {"not": {"type": "null"}}}});
+        let there =
+            |field: &str| json!({"required": [field], "properties": {field: {"not": {"type": "null"}}}});
         for (name, rule) in
             [("EmailRequest", bodies), ("AttachmentRequest", json!([there("content"), there("path")]))]
         {
             let schemas = document.components.as_mut().map(|components| &mut components.schemas);
-            if let Some(RefOr::T(Schema::Object(object))) = schemas.and_then(|schemas| schemas.get_mut(name)) {
+            if let Some(RefOr::T(Schema::Object(object))) = schemas.and_then(|schemas| schemas.get_mut(name))
+            {
                 object.extensions = Some(Extensions::from_iter([("anyOf", rule)]));
             }
         }
@@ -176,9 +180,9 @@ struct Tokens;
 
 impl Modify for Tokens {
     fn modify(&self, document: &mut OpenApi) {
-        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some(
-            "`facteur token --role system --subject shop` makes one. In development none is needed.",
-        ));
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(
+            Some("`facteur token --role system --subject shop` makes one. In development none is needed."),
+        );
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
     }
