@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::ApiError;
 use super::fetch::Wanted;
-use super::fields::{Raw, field, object};
+use super::fields::{Byte, Raw, field, object};
 use super::openapi::{Content as ContentSchema, ContentId, ContentType, Filename, HttpsUrl};
 use crate::email::Attachment;
 
@@ -167,8 +167,8 @@ impl<'de> Visitor<'de> for Shape {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Content, A::Error> {
         let mut bytes = Vec::new();
-        while let Some(byte) = list.next_element::<u8>()? {
-            bytes.push(byte);
+        while let Some(byte) = list.next_element::<Byte>()? {
+            bytes.push(byte.0);
         }
         Ok(Content(bytes))
     }
@@ -179,11 +179,12 @@ impl<'de> Visitor<'de> for Shape {
         while let Some(name) = map.next_key::<String>()? {
             match name.as_str() {
                 "type" => is_buffer = map.next_value::<String>()? == "Buffer",
-                "data" => data = Some(map.next_value::<Vec<u8>>()?),
+                "data" => data = Some(map.next_value::<Vec<Byte>>()?),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        data.filter(|_| is_buffer).map(Content).ok_or_else(|| A::Error::custom("not a Buffer"))
+        let bytes = data.filter(|_| is_buffer).map(|data| data.into_iter().map(|byte| byte.0).collect());
+        bytes.map(Content).ok_or_else(|| A::Error::custom("not a Buffer"))
     }
 }
 
@@ -204,6 +205,7 @@ mod tests {
             r#""AP8KDQ""#,
             r#""AP8K\r\nDQ==""#,
             "[0,255,10,13]",
+            "[0,255.0,1e1,13]",
             r#"{"type":"Buffer","data":[0,255,10,13]}"#,
             r#"{"data":[0,255,10,13],"type":"Buffer"}"#,
         ] {

@@ -71,7 +71,14 @@ pub(super) struct One {
     security(("bearer" = [])),
     params(("id" = inline(Id), Path, description = "The e-mail's id.")),
     responses(
-        (status = 200, description = "The files.", body = List, example = json!({
+        (status = 200, description = "The files.", body = List,
+         links(
+            ("one" = (operation_id = "get_attachment", parameters(
+                ("id" = "$request.path.id"), ("attachment" = "$response.body#/data/0/id")))),
+            ("bytes" = (operation_id = "download_attachment", parameters(
+                ("id" = "$request.path.id"), ("attachment" = "$response.body#/data/0/id")))),
+         ),
+         example = json!({
             "object": "list", "has_more": false, "data": [{
                 "id": "0", "filename": "order.txt", "size": 5, "content_type": "text/plain; charset=utf-8",
                 "content_disposition": "attachment", "content_id": null,

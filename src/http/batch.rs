@@ -41,7 +41,7 @@ impl Mode {
 #[expect(dead_code, reason = "a mode that is refused has an error of its own")]
 pub(super) struct ModeHeader {
     /// What becomes of the others when one is refused; `strict` unless it is said.
-    #[param(rename = "x-batch-validation", value_type = Option<BatchValidation>, inline)]
+    #[param(rename = "x-batch-validation", value_type = BatchValidation, inline, required = false)]
     mode: Option<String>,
 }
 

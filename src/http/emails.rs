@@ -278,6 +278,7 @@ impl Changed {
     params(("id" = inline(Id), Path, description = "The e-mail's id.")),
     responses(
         (status = 200, description = "Canceled.", body = Changed,
+         links(("undo" = (operation_id = "retry_email", parameters(("id" = "$response.body#/id"))))),
          example = json!({"object": "email", "id": "01a20465-e8e1-77c8-8dd7-5f3c3711aa36"})),
         Withdrawing,
     )

@@ -96,12 +96,11 @@ pub(super) struct ErrorBody {
     status_code: u16,
     /// What is wrong and what is accepted, for a person.
     pub(super) message: String,
-    /// What is wrong, for a program.
     #[schema(inline)]
     pub(super) name: Name,
 }
 
-/// The names that the Resend clients know.
+/// What is wrong, for a program: the names that the Resend clients know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Name {

@@ -84,6 +84,29 @@ impl<'de> Deserialize<'de> for Texts {
     }
 }
 
+/// A number from 0 to 255. `7.0` is one too: JSON, and JSON Schema, know no other whole numbers.
+pub(super) struct Byte(pub(super) u8);
+
+impl<'de> Deserialize<'de> for Byte {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading;
+        impl Visitor<'_> for Reading {
+            type Value = Byte;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number from 0 to 255")
+            }
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Byte, E> {
+                number.try_into().map(Byte).map_err(E::custom)
+            }
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Byte, E> {
+                let whole = number.fract() == 0.0 && (0.0..=255.0).contains(&number);
+                whole.then_some(Byte(number as u8)).ok_or_else(|| E::custom("no byte"))
+            }
+        }
+        deserializer.deserialize_any(Reading)
+    }
+}
+
 /// `{"name": "value"}`, in the order in which they came, each name once.
 pub(super) struct Pairs(pub(super) Vec<(String, String)>);
 

@@ -26,7 +26,7 @@ const MAX_DEPTH: usize = 8;
 #[expect(dead_code, reason = "a key that is refused has an error of its own")]
 pub(super) struct KeyHeader {
     /// Makes it safe to ask twice: for 24 hours the same request answers the same and sends nothing.
-    #[param(rename = "Idempotency-Key", value_type = Option<IdempotencyKey>, inline)]
+    #[param(rename = "Idempotency-Key", value_type = IdempotencyKey, inline, required = false)]
     key: Option<String>,
 }
 

@@ -48,7 +48,7 @@ type Answer = (StatusCode, [(HeaderName, String); 1], Json<Accepted>);
 /// One mail that says that mail works. Outside development 5 a minute to one recipient, and 60 in all.
 #[utoipa::path(
     post, path = "/api/test-email", operation_id = "send_test_email", tag = "Operations", security(("bearer" = [])),
-    params(("to" = inline(AddressSchema), Query, description = "To whom: one address, and no other parameter.", example = "test@local.test")),
+    params(("to" = inline(AddressSchema), Query, description = "To whom: one address, and no other parameter.")),
     responses(
         (status = 202, description = "Accepted.", body = Accepted,
          headers(("location" = String, description = "Where to look at it.")),

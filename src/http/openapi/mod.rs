@@ -86,7 +86,7 @@ pub(super) fn document(access: &Access) -> &'static OpenApi {
     }
 }
 
-/// This document.
+/// The OpenAPI document
 #[utoipa::path(
     get, path = "/openapi.json", operation_id = "openapi", tag = "Operations",
     responses((status = 200, description = "The OpenAPI document.", body = AnyObject), Open)

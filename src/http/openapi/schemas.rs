@@ -54,7 +54,11 @@ schemas! {
     /// Base64, a list of bytes, or a Buffer.
     Content = content();
     /// A name with or without folders before it.
-    Filename = text(patterns::filename()).build();
+    Filename = AnyOfBuilder::new()
+        .item(text(patterns::filename()))
+        .item(ObjectBuilder::new().schema_type(SchemaType::Type(Type::Boolean)).enum_values(Some([false])))
+        .description(Some("The receiver sees the base name. `false`, as Node.js may write, is none."))
+        .build();
     /// A MIME type.
     ContentType = text(patterns::CONTENT_TYPE.to_owned()).max_length(Some(255)).build();
     /// For `cid:`.
