@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-const PAPERS: [&str; 7] = [
+const PAPERS: [&str; 8] = [
     "README.md",
     "README.fr.md",
     "ARCHITECTURE.md",
+    "docs/http.md",
     "docs/metrics.md",
     "docs/outbox.md",
     "docs/providers.md",
