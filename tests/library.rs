@@ -26,6 +26,7 @@ fn the_library_alone_has_no_web_server_and_no_command_line() {
     let (alone, whole) = (crates(&["--no-default-features"]), crates(&[]));
     assert!(alone.contains(&"lettre".to_owned()) && alone.contains(&"sqlx".to_owned()), "{alone:?}");
     for name in [
+        "askama",
         "axum",
         "hyper",
         "hyper-util",
