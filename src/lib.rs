@@ -8,6 +8,10 @@ pub mod crash;
 mod crash;
 pub mod delivery;
 pub mod email;
+// Its examples run against a Postgres that `local` brings.
+#[cfg(any(not(doctest), feature = "local"))]
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "local")]

@@ -15,12 +15,18 @@ pub struct Keep {
     pub failed: Duration,
 }
 
+impl Default for Keep {
+    fn default() -> Self {
+        Self { sent: 30 * DAY, failed: 90 * DAY }
+    }
+}
+
 impl Keep {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let bounds = DAY..=3650 * DAY;
+        let (bounds, default) = (DAY..=3650 * DAY, Self::default());
         Self {
-            sent: reader.duration("KEEP_SENT", 30 * DAY, bounds.clone()),
-            failed: reader.duration("KEEP_FAILED", 90 * DAY, bounds),
+            sent: reader.duration("KEEP_SENT", default.sent, bounds.clone()),
+            failed: reader.duration("KEEP_FAILED", default.failed, bounds),
         }
     }
 }

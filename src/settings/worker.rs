@@ -32,15 +32,30 @@ pub struct Worker {
     pub keep: Keep,
 }
 
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            concurrency: 16,
+            poll: SECOND,
+            lease: 120 * SECOND,
+            heartbeat: 5 * SECOND,
+            session_expiry: 30 * SECOND,
+            grace: 30 * SECOND,
+            keep: Keep::default(),
+        }
+    }
+}
+
 impl Worker {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let default = Self::default();
         let worker = Self {
-            concurrency: reader.number("WORKER_CONCURRENCY", 16, 1..=1000),
-            poll: reader.duration("WORKER_POLL", SECOND, SHORTEST..=HOUR),
-            lease: reader.duration("WORKER_LEASE", 120 * SECOND, SHORTEST_LEASE..=HOUR),
-            heartbeat: reader.duration("WORKER_HEARTBEAT", 5 * SECOND, SHORTEST..=HOUR),
-            session_expiry: reader.duration("WORKER_SESSION_EXPIRY", 30 * SECOND, SHORTEST..=HOUR),
-            grace: reader.duration("SHUTDOWN_GRACE", 30 * SECOND, Duration::ZERO..=HOUR),
+            concurrency: reader.number("WORKER_CONCURRENCY", default.concurrency, 1..=1000),
+            poll: reader.duration("WORKER_POLL", default.poll, SHORTEST..=HOUR),
+            lease: reader.duration("WORKER_LEASE", default.lease, SHORTEST_LEASE..=HOUR),
+            heartbeat: reader.duration("WORKER_HEARTBEAT", default.heartbeat, SHORTEST..=HOUR),
+            session_expiry: reader.duration("WORKER_SESSION_EXPIRY", default.session_expiry, SHORTEST..=HOUR),
+            grace: reader.duration("SHUTDOWN_GRACE", default.grace, Duration::ZERO..=HOUR),
             keep: Keep::read(reader),
         };
         worker.check(reader);

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::running::{Folder, Running, client, facteur, json};
 use crate::support::outbox::TestOutbox;
 
@@ -104,6 +106,66 @@ async fn nothing_private_reaches_the_logs_at_trace() {
     for word in private.into_iter().chain(ENCODED).filter(|word| !word.is_empty()) {
         let found = either.lines().find(|line| line.contains(word));
         assert!(found.is_none(), "{word:?} is in the logs: {}", found.unwrap_or_default());
+    }
+}
+
+/// Where files are is the caller's, its signature a secret; and a proxy of the environment would see both.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_address_of_a_fetched_file_reaches_neither_the_logs_nor_a_proxy() {
+    let (t, folder, client) = (TestOutbox::new().await, Folder::new(), client());
+    let files = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = files.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = files.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nHello")
+                .await
+                .unwrap();
+        }
+    });
+    let proxy = format!("http://127.0.0.1:{}", free_port());
+    let mut dev = Running::start(facteur(
+        &folder,
+        &["dev"],
+        &[
+            ("HTTP_PORT", "0"),
+            ("INBOX_HTTP_PORT", "0"),
+            ("INBOX_SMTP_PORT", "0"),
+            ("DATABASE_URL", t.url()),
+            ("RUST_LOG", "trace"),
+            ("ATTACHMENTS_FROM_LOCALHOST", "true"),
+            ("HTTP_PROXY", &proxy),
+            ("http_proxy", &proxy),
+            ("ALL_PROXY", &proxy),
+        ],
+    ));
+    let api = dev.line("API");
+    let send = |path: String| {
+        let body = serde_json::json!({
+            "from": "shop@local.test", "to": "ada@local.test", "subject": "Hello", "text": "Hello",
+            "attachments": [{"path": path}],
+        });
+        let request = client.post(format!("{api}/emails")).header("content-type", "application/json");
+        json(request.body(body.to_string()))
+    };
+    let (status, accepted) = send(format!("http://{at}/order.txt?sig=zulu-signature")).await;
+    assert_eq!(status, 200, "{accepted}");
+    let (status, refused) = send(format!("http://user:zulu-login@{at}/?sig=zulu-signature")).await;
+    assert_eq!(status, 422, "{refused}");
+    let (status, refused) = send("http://nowhere.invalid/?sig=zulu-signature".into()).await;
+    assert_eq!(status, 422, "{refused}");
+    dev.interrupt();
+    assert!(dev.wait().0.success());
+    let log = dev.log();
+    assert!(log.contains("TRACE"), "the run was at TRACE");
+    for word in ["zulu-signature", "zulu-login"] {
+        let found = log.lines().find(|line| line.contains(word));
+        assert!(found.is_none(), "{word:?} is in the log: {}", found.unwrap_or_default());
     }
 }
 
