@@ -31,7 +31,8 @@ const WELL_KNOWN: [&str; 22] = [
     "pass",
 ];
 
-pub(super) const TEXT: &str = "the password is well known or repeats one character; `openssl rand -hex 24` makes a good one";
+pub(super) const TEXT: &str =
+    "the password is well known or repeats one character; `openssl rand -hex 24` makes a good one";
 
 /// Nothing but such words, with at most four digits and any punctuation, or one character again and again.
 pub(super) fn is_well_known(password: &str) -> bool {

@@ -2,7 +2,9 @@
 
 #![cfg(unix)]
 
+mod live;
 mod logs;
+mod restore;
 mod running;
 #[path = "../support/mod.rs"]
 mod support;

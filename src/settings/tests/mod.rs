@@ -1,6 +1,7 @@
 //! The rules, each held by a table of what is accepted and what is refused.
 
 mod dev;
+mod passwords;
 mod profile;
 mod relay;
 mod secrets;
