@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use facteur::app::{self, AppError, ByHand, ByHandHeld};
 use facteur::http::{self, Bearer, Role};
 use facteur::outbox::HeldChoice;
@@ -102,16 +102,16 @@ enum HeldHand {
 }
 
 #[derive(Args)]
-#[group(id = "which", required = true, multiple = false, args = ["all", "before", "ids"])]
+#[command(group(ArgGroup::new("which").required(true)))]
 struct Chosen {
     /// All that is parked
-    #[arg(long)]
+    #[arg(long, group = "which")]
     all: bool,
     /// What was accepted before this moment, such as 2026-11-22T18:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, group = "which", value_name = "TIME", value_parser = moment)]
     before: Option<OffsetDateTime>,
     /// The e-mails with these ids
-    #[arg(value_name = "ID")]
+    #[arg(group = "which", value_name = "ID")]
     ids: Vec<EmailId>,
     /// Also what has expired since; released, it has 24 hours more
     #[arg(long)]
