@@ -4,9 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use facteur::app::{self, AppError, ByHand, ByHandHeld};
+use facteur::app::{self, AppError, ByHand, ByHandHeld, HeldChoice};
 use facteur::http::{self, Bearer, Role};
-use facteur::outbox::HeldChoice;
 #[cfg(feature = "local")]
 use facteur::settings::DevSettings;
 use facteur::settings::{self, Database, Faults, JwtKey, Log, Settings, Variables, WorkerSettings};

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-const PAPERS: [&str; 7] = [
+const PAPERS: [&str; 9] = [
     "README.md",
     "README.fr.md",
     "ARCHITECTURE.md",
+    "docs/docker.md",
     "docs/metrics.md",
     "docs/outbox.md",
     "docs/providers.md",
+    "docs/restore.md",
     "docs/sql.md",
 ];
 

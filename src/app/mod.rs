@@ -25,7 +25,7 @@ pub use check::check;
 #[cfg(feature = "local")]
 pub use dev::dev;
 pub use error::AppError;
-pub use held::{ByHandHeld, held};
+pub use held::{ByHandHeld, HeldChoice, held};
 pub use live::check_live;
 pub use serve::{serve, work};
 pub use transports::{ByHand, transports};
