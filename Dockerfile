@@ -11,14 +11,14 @@ WORKDIR /facteur
 #    of that crate is removed: by the times of the files alone, Cargo could take it for the real one.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
-    && touch src/lib.rs \
+    && touch src/lib.rs README.md \
     && echo 'fn main() {}' > src/main.rs \
     && cargo build --release --locked --no-default-features --features server \
     && cargo clean --release --package facteur \
     && rm -r src
 
-# 2. Facteur. The queries are checked against .sqlx: no database is needed.
-COPY build.rs sqlx.toml README.md ./
+# 2. Facteur. Its README is the library's documentation, of which nothing is in a program: it stays empty. The queries are checked against .sqlx: no database is needed.
+COPY build.rs sqlx.toml ./
 COPY .sqlx .sqlx
 COPY migrations migrations
 COPY templates templates

@@ -3,10 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use facteur::app::{self, AppError, ByHand, ByHandHeld, Trial, Wanted, When};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use facteur::app::{self, AppError, ByHand, ByHandHeld, HeldChoice, Trial, Wanted, When};
 use facteur::http::{self, Bearer, Role};
-use facteur::outbox::HeldChoice;
 #[cfg(feature = "local")]
 use facteur::settings::DevSettings;
 use facteur::settings::{self, Database, Faults, JwtKey, Log, Outgoing, Settings, Variables, WorkerSettings};
@@ -138,16 +137,16 @@ enum HeldHand {
 }
 
 #[derive(Args)]
-#[group(id = "which", required = true, multiple = false, args = ["all", "before", "ids"])]
+#[command(group(ArgGroup::new("which").required(true)))]
 struct Chosen {
     /// All that is parked
-    #[arg(long)]
+    #[arg(long, group = "which")]
     all: bool,
     /// What was accepted before this moment, such as 2026-11-22T18:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, group = "which", value_name = "TIME", value_parser = moment)]
     before: Option<OffsetDateTime>,
     /// The e-mails with these ids
-    #[arg(value_name = "ID")]
+    #[arg(group = "which", value_name = "ID")]
     ids: Vec<EmailId>,
     /// Also what has expired since; released, it has 24 hours more
     #[arg(long)]

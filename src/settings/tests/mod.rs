@@ -2,6 +2,7 @@
 
 mod dev;
 mod fetching;
+mod passwords;
 mod profile;
 mod relay;
 mod secrets;

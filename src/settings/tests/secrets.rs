@@ -41,6 +41,7 @@ fn every_secret_can_be_a_file() {
         "EMAIL_HOST_USER",
         "EMAIL_HOST_PASSWORD",
         "DATABASE_URL",
+        "DATABASE_PASSWORD",
         "DATABASE_DIRECT_URL",
         "JWT_SECRET",
     ];
