@@ -9,7 +9,7 @@ use facteur::app::{self, AppError, ByHand, Parts, Wanted, When};
 use facteur::http::{self, Bearer, Role};
 #[cfg(feature = "local")]
 use facteur::settings::DevSettings;
-use facteur::settings::{self, Database, Faults, JwtKey, Log, Settings, Variables};
+use facteur::settings::{self, Database, Faults, JwtKey, Log, Otlp, Settings, Variables};
 use facteur::telemetry;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -230,9 +230,15 @@ fn run(command: &Command) -> Result<(), Failure> {
 
 /// Sets the log up and runs to the end.
 fn start(variables: &Variables, work: impl Future<Output = Result<(), AppError>>) -> Result<(), Failure> {
-    telemetry::init(&Log::from_variables(variables)?)?;
+    let otlp = Otlp::from_variables(variables)?;
+    let mut traces = telemetry::init(&Log::from_variables(variables)?, otlp.as_ref())?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::Runtime)?;
-    Ok(runtime.block_on(work)?)
+    runtime.block_on(async {
+        traces.start();
+        let done = work.await;
+        traces.finish().await;
+        Ok(done?)
+    })
 }
 
 #[expect(clippy::print_stdout, reason = "the token is this command's answer")]

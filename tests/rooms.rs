@@ -42,8 +42,8 @@ const KEPT_TO: &[(&str, &[&str], &str)] = &[
     ("lettre::", &["email", "transport"], "the SMTP library stays behind the transport"),
     (
         "reqwest::",
-        &["transport", "local_postgres"],
-        "HTTP goes out through the transports, and for one download",
+        &["transport", "local_postgres", "telemetry"],
+        "HTTP goes out through the transports, for one download, and with traces",
     ),
     ("metrics_exporter_prometheus::", &["telemetry"], "others count through the facade"),
     ("env::var", &["settings"], "only the settings read the environment"),

@@ -20,6 +20,7 @@ mod place;
 mod plain_text;
 mod rate;
 mod test_email;
+mod trace;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -82,6 +83,7 @@ pub fn router(api: Api) -> Router {
         .layer(Extension(rates))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(middleware::from_fn(log))
+        .layer(middleware::from_fn(trace::trace))
         .layer(middleware::from_fn(to_the_end))
         .with_state(api);
     // Outside, where the route is not chosen yet.

@@ -22,6 +22,7 @@ mod keep;
 mod known;
 mod limits;
 mod log;
+mod otlp;
 mod profile;
 mod reader;
 mod relay;
@@ -48,6 +49,7 @@ pub use self::jwt::{JwtKey, WeakKey};
 pub use self::keep::Keep;
 pub use self::limits::Limits;
 pub use self::log::{Log, LogFormat};
+pub use self::otlp::Otlp;
 pub use self::profile::{Profile, SecureWays};
 #[cfg(feature = "providers")]
 pub(crate) use self::relay::is_loopback;

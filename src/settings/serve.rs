@@ -6,7 +6,7 @@ use super::faults::Faults;
 use super::profile::{Environment, Profile};
 use super::reader::Reader;
 use super::variables::Variables;
-use super::{Database, Limits, Log, Worker, http, sender};
+use super::{Database, Limits, Log, Otlp, Worker, http, sender};
 
 /// What `facteur serve` and `facteur worker` run with.
 #[derive(Debug, Clone)]
@@ -39,6 +39,7 @@ impl Settings {
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let environment = Environment::read(reader, Environment::Production);
         Log::read(reader);
+        Otlp::read(reader);
         // Everything is read before anything is missed, so that every fault is found.
         let profile = Profile::read(reader, environment);
         let http = http::read(reader, environment);
