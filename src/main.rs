@@ -8,7 +8,9 @@ use facteur::app::{self, AppError, ByHand, ByHandHeld, HeldChoice, Trial, Wanted
 use facteur::http::{self, Bearer, Role};
 #[cfg(feature = "local")]
 use facteur::settings::DevSettings;
-use facteur::settings::{self, Database, Faults, JwtKey, Log, Outgoing, Settings, Variables, WorkerSettings};
+use facteur::settings::{
+    self, Database, Faults, JwtKey, Log, Otlp, Outgoing, Settings, Variables, WorkerSettings,
+};
 use facteur::{EmailId, telemetry};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -319,9 +321,15 @@ fn run(command: &Command) -> Result<(), Failure> {
 
 /// Sets the log up and runs to the end.
 fn start(variables: &Variables, work: impl Future<Output = Result<(), AppError>>) -> Result<(), Failure> {
-    telemetry::init(&Log::from_variables(variables)?)?;
+    let otlp = Otlp::from_variables(variables)?;
+    let mut traces = telemetry::init(&Log::from_variables(variables)?, otlp.as_ref())?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::Runtime)?;
-    Ok(runtime.block_on(work)?)
+    runtime.block_on(async {
+        traces.start();
+        let done = work.await;
+        traces.finish().await;
+        Ok(done?)
+    })
 }
 
 #[expect(clippy::print_stdout, reason = "the token is this command's answer")]

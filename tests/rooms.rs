@@ -42,8 +42,8 @@ const KEPT_TO: &[(&str, &[&str], &str)] = &[
     ("lettre::", &["email", "transport"], "the SMTP library stays behind the transport"),
     (
         "reqwest::",
-        &["transport", "local_postgres", "http"],
-        "HTTP goes out through the transports, for one download, and for attachments by URL",
+        &["transport", "local_postgres", "http", "telemetry"],
+        "HTTP goes out through the transports, for one download, for attachments by URL, and with traces",
     ),
     ("metrics_exporter_prometheus::", &["telemetry"], "others count through the facade"),
     ("utoipa::", &["http"], "the HTTP door is what is described"),

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::gate::LeaseGate;
 use super::lane::Seat;
@@ -14,6 +16,7 @@ use super::{blame, counts};
 use crate::crash::{self, Point};
 use crate::email::StoredEmail;
 use crate::outbox::{Action, ClaimedDelivery, Hop, Settlement, Why};
+use crate::telemetry::TRACE;
 use crate::transport::{Outcome, Parcel, Report, Stage, Transport};
 
 /// How long writing down a hop may keep the mail.
@@ -43,8 +46,24 @@ pub(super) struct Stops {
 impl Worker {
     /// Start, perform, decide: one claimed delivery becomes one settlement, whatever happens.
     pub(super) async fn attempt(&self, work: Work, stops: &Stops) -> Ended {
+        let span = tracing::info_span!(
+            target: TRACE,
+            "attempt",
+            otel.kind = "consumer",
+            traceparent = work.traceparent.as_deref(),
+            email = %work.delivery.id.email,
+            delivery = work.delivery.id.position,
+            attempt = work.delivery.attempt,
+            state = Empty,
+        );
+        let ended = self.try_ways(work, stops).instrument(span.clone()).await;
+        span.record("state", ended.settlement.action.kind());
+        ended
+    }
+
+    async fn try_ways(&self, work: Work, stops: &Stops) -> Ended {
         let begun = Instant::now();
-        let Work { delivery, email, order, pass } = work;
+        let Work { delivery, email, order, pass, .. } = work;
         let _renewed = self.in_flight.enter(&delivery);
         let mut seat = match pass {
             Pass::Go(seat) => seat,
@@ -92,12 +111,27 @@ impl Worker {
         let begun = Instant::now();
         let _turn = lane.slow_turn().await;
         // lettre panics on some inputs; one such mail must not take its neighbours along.
-        let performing = self.perform(delivery, email, &lane.transport, stops);
+        let span = tracing::info_span!(
+            target: TRACE,
+            "send",
+            otel.kind = "client",
+            otel.error = Empty,
+            transport = lane.name,
+            stage = Empty,
+            code = Empty,
+        );
+        let performing = self.perform(delivery, email, &lane.transport, stops).instrument(span.clone());
         let outcome = AssertUnwindSafe(performing).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|_| {
             tracing::error!(email = %delivery.id, "an attempt panicked");
             Outcome::Retry(Report::new(Stage::Render, "the attempt panicked"), None)
         });
+        if let Some(report) = outcome.report() {
+            span.record("stage", report.stage.as_str());
+            span.record("code", report.code);
+        }
+        span.record("otel.error", !matches!(outcome, Outcome::Sent(_)));
+        drop(span);
         if matches!(outcome, Outcome::Sent(_)) {
             crash::reach(Point::AfterReply, &delivery.recipient);
         }

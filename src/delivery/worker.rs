@@ -15,7 +15,7 @@ use super::route::{Pass, Route};
 use super::{RetryPolicy, counts};
 use crate::crash::{self, Point};
 use crate::email::StoredEmail;
-use crate::outbox::{ClaimedDelivery, Cursor, Outbox, OutboxError, Payloads, SessionId};
+use crate::outbox::{ClaimedDelivery, Cursor, Outbox, OutboxError, Payloads, SessionId, Traceparents};
 use crate::settings;
 
 /// What one step did.
@@ -60,7 +60,12 @@ pub(super) struct Work {
     /// The ways out that it may take, the preferred one first.
     pub(super) order: Vec<usize>,
     pub(super) pass: Pass,
+    /// The trace that it belongs to.
+    pub(super) traceparent: Option<String>,
 }
+
+/// Of one claimed delivery: its e-mail, the ways that it may take, and whether it may go now.
+type Prepared = (Option<Arc<StoredEmail>>, Vec<usize>, Pass);
 
 /// What a claim took.
 #[derive(Debug, Default)]
@@ -181,9 +186,11 @@ impl Worker {
             return Ok(Batch { is_all, ..Batch::default() });
         }
         match self.prepare(&claimed).await {
-            Ok(prepared) => {
-                let work = claimed.into_iter().zip(prepared);
-                let work = work.map(|(delivery, (email, order, pass))| Work { delivery, email, order, pass });
+            Ok((prepared, traces)) => {
+                let work = claimed.into_iter().zip(prepared).map(|(delivery, (email, order, pass))| {
+                    let traceparent = traces.get(&delivery.id.email).cloned();
+                    Work { delivery, email, order, pass, traceparent }
+                });
                 Ok(Batch { work: work.collect(), is_all, blocked: None })
             }
             Err(error) => {
@@ -228,11 +235,11 @@ impl Worker {
     async fn prepare(
         &self,
         claimed: &[ClaimedDelivery],
-    ) -> Result<Vec<(Option<Arc<StoredEmail>>, Vec<usize>, Pass)>, OutboxError> {
+    ) -> Result<(Vec<Prepared>, Traceparents), OutboxError> {
         let mut ids: Vec<_> = claimed.iter().map(|delivery| delivery.id.email).collect();
         ids.sort_unstable();
         ids.dedup();
-        let payloads: Payloads = self.outbox.load(&ids).await?;
+        let (payloads, traces): (Payloads, _) = self.outbox.load_traced(&ids).await?;
         self.route.look_again(&self.outbox).await?;
         let emails: Vec<_> =
             claimed.iter().map(|delivery| payloads.get(&delivery.id.email).cloned()).collect();
@@ -251,12 +258,8 @@ impl Worker {
         let passes = self.route.seat_all(&self.outbox, &orders).await?;
         let passes = passes.into_iter().zip(admitted);
         let passes = passes.map(|(pass, admitted)| if admitted { pass } else { Pass::Crowded });
-        Ok(emails
-            .into_iter()
-            .zip(orders)
-            .zip(passes)
-            .map(|((email, order), pass)| (email, order, pass))
-            .collect())
+        let prepared = emails.into_iter().zip(orders).zip(passes);
+        Ok((prepared.map(|((email, order), pass)| (email, order, pass)).collect(), traces))
     }
 
     /// Something is not claimed, and a claim is what otherwise finds what expired.

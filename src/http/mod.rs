@@ -24,6 +24,7 @@ mod place;
 mod plain_text;
 mod rate;
 mod test_email;
+mod trace;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -119,6 +120,7 @@ pub fn router_with(api: Api, fetcher: Fetcher) -> Router {
         .layer(Extension(fetcher))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(middleware::from_fn(log))
+        .layer(middleware::from_fn(trace::trace))
         .layer(middleware::from_fn(to_the_end))
         .with_state(api);
     // Outside, where the route is not chosen yet.

@@ -2,11 +2,13 @@ use ring::digest::{Context, SHA256};
 use serde_json::Value;
 use sqlx::PgExecutor;
 use sqlx::postgres::PgDatabaseError;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::origin::Origin;
 use super::{Outbox, OutboxError};
 use crate::email::{Email, EmailId, Mailbox, OnUnknown};
+use crate::telemetry::{TRACE, traceparent};
 
 /// Where the names of [`EmailBuilder::supersedes`](crate::email::EmailBuilder::supersedes) live; and the keys of
 /// whoever is not a caller by HTTP.
@@ -71,6 +73,21 @@ pub(super) async fn write(
     email: &Email,
     origin: &Origin,
 ) -> Result<Enqueued, OutboxError> {
+    let (id, failed) = (tracing::field::Empty, tracing::field::Empty);
+    let span = tracing::info_span!(target: TRACE, "enqueue", otel.kind = "producer", otel.error = failed, email = id);
+    let enqueued = insert(executor, email, origin).instrument(span.clone()).await;
+    span.record("otel.error", enqueued.is_err());
+    if let Ok(enqueued) = &enqueued {
+        span.record("email", tracing::field::display(enqueued.id));
+    }
+    enqueued
+}
+
+async fn insert(
+    executor: impl PgExecutor<'_>,
+    email: &Email,
+    origin: &Origin,
+) -> Result<Enqueued, OutboxError> {
     let row = Row::new(email, origin);
     // facteur.send_email writes the same rows for who speaks SQL; tests/sql_door/ holds the two together.
     let written = sqlx::query!(
@@ -96,9 +113,9 @@ pub(super) async fn write(
           INSERT INTO facteur.emails
             (id, message_id, date, boundary, sender, recipients, cc, bcc, reply_to,
              subject, text_body, html_body, headers, scheduled_at,
-             priority, hold_unknown, supersedes, sensitive, tags, sent_by)
+             priority, hold_unknown, supersedes, sensitive, tags, sent_by, traceparent)
           SELECT id, $5, date_trunc('second', now()), $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-                 $22, $23, $25, $26, $28, $29
+                 $22, $23, $25, $26, $28, $29, $30
           FROM accepted
         ),
         secret AS (
@@ -195,6 +212,7 @@ pub(super) async fn write(
         SCOPE,
         row.tags,
         origin.caller.as_deref(),
+        traceparent(),
     )
     .fetch_one(executor)
     .await

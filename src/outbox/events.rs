@@ -10,7 +10,7 @@ use super::{Outbox, OutboxError};
 use crate::email::EmailId;
 
 /// So many events are in memory at once.
-const PAGE: usize = 5_000;
+const PAGE: usize = 10_000;
 /// What is asked of one statement spans so long at least, when much happened at once.
 const SHORTEST_SPAN: time::Duration = time::Duration::milliseconds(1);
 /// With how long a span the reading begins; it grows where little happened.
@@ -183,6 +183,15 @@ impl EventLog {
     async fn read(&self, to: OffsetDateTime) -> Result<Vec<LoggedEvent>, OutboxError> {
         let none = Place(self.from, Uuid::nil(), i16::MIN, String::new(), i64::MIN);
         let Place(at, email, position, kind, lease) = self.after.as_ref().unwrap_or(&none);
+        // Unnamed: planned for this span each time, by the index that fits it. To compile such a plan, or to share it out
+        // among processes, takes longer than to run it.
+        let line = Line { named_statements: false, ..self.outbox.line.for_content() };
+        let mut page = line.begin().await?;
+        sqlx::query!(
+            "SELECT set_config('jit', 'off', true) AS jit, set_config('max_parallel_workers_per_gather', '0', true) AS workers"
+        )
+        .fetch_one(&mut page)
+        .await?;
         let rows = sqlx::query!(
             r#"
             -- What belongs to them is looked up one by one, for this page alone.
@@ -213,9 +222,9 @@ impl EventLog {
             lease,
             PAGE as i64,
         )
-        // Unnamed: planned for this span each time, by the index that fits it.
-        .fetch_all(&Line { named_statements: false, ..self.outbox.line.for_content() })
+        .fetch_all(&mut page)
         .await?;
+        page.commit().await?;
         let page = rows.into_iter().map(|row| LoggedEvent {
             at: row.at,
             email: row.email_id.into(),

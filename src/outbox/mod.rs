@@ -55,6 +55,7 @@ pub use hops::Hop;
 pub use list::{EmailSummary, Page};
 pub use origin::Origin;
 pub use payload::Payloads;
+pub(crate) use payload::Traceparents;
 pub use prune::Pruned;
 pub use read::{AttachmentView, DeliveryView, EmailView, EventView, Status};
 pub use reap::Reaped;

@@ -11,6 +11,9 @@ use crate::email::{Attachment, EmailId, StoredEmail};
 /// E-mails by id: several deliveries may share one.
 pub type Payloads = HashMap<EmailId, Arc<StoredEmail>>;
 
+/// Of those e-mails that were traced: what their attempts go on with.
+pub(crate) type Traceparents = HashMap<EmailId, String>;
+
 impl Outbox {
     /// The e-mails of a claimed batch, read outside any lock.
     ///
@@ -19,19 +22,26 @@ impl Outbox {
     /// # Errors
     /// The database cannot be reached.
     pub async fn load(&self, ids: &[EmailId]) -> Result<Payloads, OutboxError> {
+        Ok(self.load_traced(ids).await?.0)
+    }
+
+    /// The same, with the context of the trace that each belongs to.
+    pub(crate) async fn load_traced(&self, ids: &[EmailId]) -> Result<(Payloads, Traceparents), OutboxError> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
         let mut files = self.load_attachments(&ids).await?;
         let rows = sqlx::query!(
             "SELECT id, message_id, date, boundary, sender, recipients, cc, reply_to,
-                    subject, text_body, html_body, headers
+                    subject, text_body, html_body, headers, traceparent
              FROM facteur.emails WHERE id = ANY($1)",
             &ids
         )
         .fetch_all(&self.line.for_content())
         .await?;
         let mut emails = Payloads::with_capacity(rows.len());
+        let mut traces = Traceparents::new();
         for row in rows {
             let id = EmailId::from(row.id);
+            traces.extend(row.traceparent.map(|traceparent| (id, traceparent)));
             let email = (|| {
                 Ok::<_, serde_json::Error>(StoredEmail {
                     id,
@@ -56,7 +66,7 @@ impl Outbox {
                 }
             }
         }
-        Ok(emails)
+        Ok((emails, traces))
     }
 
     async fn load_attachments(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Vec<Attachment>>, OutboxError> {

@@ -96,6 +96,10 @@ pub(super) static KNOWN: &[Known] = &[
     plain("LOG_LEVEL", "error, warn, info, debug or trace; or a filter such as info,facteur=debug."),
     plain("RUST_LOG", "The same; it wins over LOG_LEVEL."),
     plain("NO_COLOR", "Set to anything: no colours in text logs (there are none unless stderr is a terminal)."),
+
+    plain("OTEL_EXPORTER_OTLP_ENDPOINT", "Where traces go by OTLP over HTTP, such as http://collector:4318. Unset: nowhere. Needs a build with the feature otlp."),
+    secret("OTEL_EXPORTER_OTLP_HEADERS", "Headers for it, name=value and separated by commas: such as a token."),
+    plain("OTEL_SERVICE_NAME", "The name under which traces show this program."),
 ];
 
 /// Each name that is looked up, `NAME_FILE` included.

@@ -6,7 +6,7 @@ use super::faults::Faults;
 use super::profile::{Environment, Profile, Ways};
 use super::reader::Reader;
 use super::variables::Variables;
-use super::{Database, DomainLimits, Limits, Log, Way, Worker, http, sender};
+use super::{Database, DomainLimits, Limits, Log, Otlp, Way, Worker, http, sender};
 
 /// What `facteur serve` runs with.
 #[derive(Debug, Clone)]
@@ -59,6 +59,7 @@ impl WorkerSettings {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let environment = Environment::read(reader, Environment::Production);
         Log::read(reader);
+        Otlp::read(reader);
         let ways = Ways::read(reader, environment);
         let database = Database::read(reader, environment);
         let worker = Worker::read(reader);
@@ -87,6 +88,7 @@ impl Settings {
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let environment = Environment::read(reader, Environment::Production);
         Log::read(reader);
+        Otlp::read(reader);
         // Everything is read before anything is missed, so that every fault is found.
         let profile = Profile::read(reader, environment);
         let http = http::read(reader, environment);

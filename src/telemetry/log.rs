@@ -8,6 +8,8 @@ use tracing::Subscriber;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::ParseError;
+#[cfg(feature = "otlp")]
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
@@ -15,7 +17,9 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::settings::{Log, LogFormat};
+use super::TRACE;
+use super::trace::Traces;
+use crate::settings::{Log, LogFormat, Otlp};
 
 /// Why logging or counting could not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,19 +35,40 @@ pub enum TelemetryError {
     Counting,
 }
 
-/// Starts logging, for the whole process.
-pub fn init(log: &Log) -> Result<(), TelemetryError> {
+/// Starts logging, for the whole process, and where there is a collector, tracing.
+///
+/// # Errors
+/// The filter is malformed, or there is a log already.
+pub fn init(log: &Log, otlp: Option<&Otlp>) -> Result<Traces, TelemetryError> {
     // "already exists, skipping", at each start; whoever wants to read it names it in the filter.
-    let filter = EnvFilter::try_new(format!("sqlx::postgres::notice=warn,{}", log.filter))?;
-    let lines = match log.format {
-        LogFormat::Text => text(io::stderr, log.color && io::stderr().is_terminal()),
-        LogFormat::Json => json(io::stderr),
-    };
-    tracing_subscriber::registry().with(filter).with(lines).try_init()?;
-    Ok(())
+    // What is for traces is not for the log.
+    let filter = format!("sqlx::postgres::notice=warn,{},{TRACE}=off", log.filter);
+    let filter = EnvFilter::try_new(filter)?;
+    #[cfg(feature = "otlp")]
+    if let Some(otlp) = otlp {
+        let (traces, layer) = Traces::new(otlp);
+        let spans = layer.with_filter(filter_fn(|metadata| metadata.target() == TRACE));
+        tracing_subscriber::registry().with(lines(log).with_filter(filter)).with(spans).try_init()?;
+        return Ok(traces);
+    }
+    tracing_subscriber::registry().with(filter).with(lines(log)).try_init()?;
+    #[cfg(not(feature = "otlp"))]
+    return Ok(Traces::new(otlp));
+    #[cfg(feature = "otlp")]
+    Ok(Traces::default())
 }
 
 type Lines<S> = Box<dyn Layer<S> + Send + Sync>;
+
+fn lines<S>(log: &Log) -> Lines<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    match log.format {
+        LogFormat::Text => text(io::stderr, log.color && io::stderr().is_terminal()),
+        LogFormat::Json => json(io::stderr),
+    }
+}
 
 fn text<S, W>(writer: W, color: bool) -> Lines<S>
 where

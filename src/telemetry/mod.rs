@@ -9,9 +9,13 @@ mod exposition;
 pub mod families;
 #[cfg(feature = "server")]
 mod log;
+mod trace;
 
 #[cfg(feature = "server")]
 pub use exposition::{Exposition, recorder};
 pub use families::{DATABASE, Family, Kind, PROCESS, describe};
 #[cfg(feature = "server")]
 pub use log::{TelemetryError, init};
+#[cfg(feature = "server")]
+pub use trace::Traces;
+pub(crate) use trace::{TARGET as TRACE, traceparent};

@@ -24,6 +24,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::recorder::Recorder;
 use super::{Gate, Outcome, Parcel, Report, Stage};
@@ -139,7 +141,7 @@ impl SmtpTransport {
     ) -> Result<(Slot, Connection), Failure> {
         let (slot, mut connection) = self.introduce(parcel, content, gate).await?;
         self.recorder.iter().for_each(|recorder| recorder.content(parcel.message));
-        let answer = connection.begin_content(content).await;
+        let answer = connection.begin_content(content).instrument(stage("content")).await;
         let connection = self.keep_if_refused(&slot, connection, answer)?;
         Ok((slot, connection))
     }
@@ -156,9 +158,10 @@ impl SmtpTransport {
             if let Some(connection) = self.reuse(&mut slot, parcel, content, gate).await? {
                 return Ok((slot, connection));
             }
-            match self.connect().await {
+            match self.connect().instrument(stage("connect")).await {
                 Ok(mut connection) => {
-                    let answer = connection.announce(parcel, content, gate).await;
+                    let answer =
+                        connection.announce(parcel, content, gate).instrument(stage("envelope")).await;
                     let connection = self.keep_if_refused(&slot, connection, answer)?;
                     return Ok((slot, connection));
                 }
@@ -188,7 +191,7 @@ impl SmtpTransport {
         if idled > self.deadlines.doubted && connection.noop().await.is_err() {
             return Ok(None);
         }
-        match connection.announce(parcel, content, gate).await {
+        match connection.announce(parcel, content, gate).instrument(stage("envelope")).await {
             Err(failure) if failure.is_stale_connection() => Ok(None),
             answer => self.keep_if_refused(slot, connection, answer).map(Some),
         }
@@ -206,11 +209,15 @@ impl SmtpTransport {
             return Outcome::Interrupted;
         }
         crash::reach(Point::BeforeDot, "");
-        if let Err(failure) = connection.end_content(content).await {
+        let span = stage("end-of-data");
+        if let Err(failure) = connection.end_content(content).instrument(span.clone()).await {
             return failure.before_dot();
         }
         self.recorder.iter().for_each(|recorder| recorder.us("."));
-        let outcome = match connection.verdict().await {
+        let verdict = connection.verdict().instrument(span.clone()).await;
+        span.record("code", verdict.as_ref().ok().and_then(|report| report.code));
+        drop(span);
+        let outcome = match verdict {
             Ok(report) => {
                 self.put_back(&slot, connection);
                 Outcome::Sent(report)
@@ -282,6 +289,11 @@ impl SmtpTransport {
             connection.quit().await;
         }
     }
+}
+
+/// A span of a trace for one part of the conversation; those that need no answer of their own go in one write.
+fn stage(name: &'static str) -> Span {
+    tracing::info_span!(target: "facteur::trace", "smtp", otel.name = format!("smtp {name}"), otel.kind = "client", code = Empty)
 }
 
 impl fmt::Debug for SmtpTransport {
