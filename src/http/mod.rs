@@ -8,6 +8,7 @@ mod body;
 mod by_hand;
 mod docs;
 mod email_answer;
+mod email_list;
 mod email_request;
 mod emails;
 mod error;
@@ -100,7 +101,7 @@ pub fn router_with(api: Api, fetcher: Fetcher) -> Router {
     let routes = Router::new()
         .route("/api/test-email", post(test_email::create))
         .route("/docs", get(docs::show))
-        .route("/emails", get(emails::list).post(emails::create))
+        .route("/emails", get(email_list::list).post(emails::create))
         .route("/emails/batch", post(batch::create))
         .route("/emails/{id}", get(emails::show).patch(emails::reschedule))
         .route("/emails/{id}/attachments", get(attachments::list))

@@ -35,7 +35,7 @@ pub(super) use schemas::*;
     paths(
         super::emails::create,
         super::batch::create,
-        super::emails::list,
+        super::email_list::list,
         super::emails::show,
         super::emails::reschedule,
         super::emails::cancel,
