@@ -235,7 +235,11 @@ async fn the_place_of_a_dead_worker_is_kept_until_its_mail_is_taken_back() {
     let living = worker(&t, &server, "slow.test=1");
     living.drain().await.unwrap();
     assert_eq!(server.accepted().len(), 0, "the one place may still be in use");
-    t.execute(&format!("DELETE FROM facteur.worker_sessions WHERE host = 'test' AND id <> (SELECT id FROM facteur.worker_sessions ORDER BY started_at DESC LIMIT 1)")).await;
+    t.execute(
+        "DELETE FROM facteur.worker_sessions
+         WHERE id <> (SELECT id FROM facteur.worker_sessions ORDER BY started_at DESC LIMIT 1)",
+    )
+    .await;
     assert_eq!(t.outbox.reap().await.unwrap().requeued, 1);
     t.execute("UPDATE facteur.deliveries SET run_at = now()").await;
     until("its place is free", Duration::from_secs(5), async || {
