@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::transport::{Outcome, Report, Stage};
+use crate::transport::{Outcome, Report, Stage, enhanced, says_too_fast};
 
 /// What an outcome says of the way that it was met on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,17 +80,8 @@ pub(super) fn goes_on(outcome: &Outcome) -> bool {
 pub(super) fn asks_for_less(outcome: &Outcome) -> bool {
     let Outcome::Retry(report, _) = outcome else { return false };
     let text = report.text.to_ascii_lowercase();
-    let words = [
-        "temporarily deferred",
-        "rate limit",
-        "ratelimit",
-        "too many",
-        "too quickly",
-        "throttl",
-        "slow down",
-    ];
     matches!(report.code, Some(421 | 429))
-        || report.code.is_some() && words.iter().any(|word| text.contains(word))
+        || report.code.is_some() && (says_too_fast(&text) || text.contains("temporarily deferred"))
 }
 
 /// For how long the way asked to be left alone by everybody.
@@ -107,16 +98,6 @@ fn is_about_the_recipient(report: &Report) -> bool {
         (Some(_), _) => false,
         (None, Some(450 | 452 | 552)) => report.stage == Stage::Rcpt,
         (None, _) => false,
-    }
-}
-
-/// Subject and detail of an enhanced status code (RFC 3463): `(1, 1)` of `5.1.1`.
-fn enhanced(text: &str) -> Option<(u16, u16)> {
-    let first = text.split_whitespace().find(|word| word.contains('.'))?;
-    let mut numbers = first.split('.').map(str::parse::<u16>);
-    match (numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()) {
-        (Ok(2 | 4 | 5), Ok(subject), Ok(detail), None) => Some((subject, detail)),
-        _ => None,
     }
 }
 
@@ -176,6 +157,7 @@ mod tests {
         assert!(asks_for_less(&retry(Stage::Rcpt, Some(450), "4.2.1 receiving mail too quickly")));
         assert!(asks_for_less(&retry(Stage::EndOfData, Some(451), "Temporarily deferred due to complaints")));
         assert!(!asks_for_less(&retry(Stage::Rcpt, Some(450), "4.2.0 greylisted")));
+        assert!(!asks_for_less(&retry(Stage::Rcpt, Some(452), "4.5.3 too many recipients")), "one at a time");
         assert!(!asks_for_less(&retry(Stage::Connect, None, "too many open files")), "ours");
     }
 

@@ -115,15 +115,21 @@ impl Domains {
         Ok(may_go)
     }
 
-    /// Mail to this domain has ended: it may have room again. Whether somebody waits for that.
-    pub(super) fn freed(&self, domain: &str) -> bool {
+    /// Mail to these domains has ended: they may have room again. Whether somebody waits for that.
+    pub(super) fn freed<'a>(&self, domains: impl Iterator<Item = &'a str>) -> bool {
         let mut crowded = self.lock();
-        let Some(look_at) = crowded.get_mut(&domain.to_ascii_lowercase()) else { return false };
-        let places = self.limits.of(domain).is_some_and(|limit| limit.at_once.is_some());
-        if places {
-            *look_at = Instant::now();
+        if crowded.is_empty() {
+            return false;
         }
-        places
+        let mut waited = false;
+        for domain in domains.map(str::to_ascii_lowercase) {
+            let has_places = self.limits.of(&domain).is_some_and(|limit| limit.at_once.is_some());
+            if let Some(look_at) = crowded.get_mut(&domain).filter(|_| has_places) {
+                *look_at = Instant::now();
+                waited = true;
+            }
+        }
+        waited
     }
 
     /// The crowded domains that may have room, at most so many.

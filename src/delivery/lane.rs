@@ -1,5 +1,8 @@
 //! One way out, with what this process knows of its breaker, rate and quota.
 
+mod note;
+mod room;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,20 +10,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::blame::{self, Blame};
-use super::breaker::{self, Evidence};
+use super::breaker::Evidence;
 use super::counts;
 use crate::outbox::{BreakerState, Granted, Limits, Outbox, OutboxError, Probe, ProbeEnd, TransportState};
-use crate::settings::{Pace, Way};
-use crate::transport::{Outcome, Transport};
+use crate::settings::Way;
+use crate::transport::Transport;
+use room::{left_of_quota, limits, room_in};
+
+pub(super) use room::Room;
 
 /// The state of a way that is closed and without limits is read so often at most, and only while mail is sent.
 const STATE_LIVES: Duration = Duration::from_secs(1);
-/// How long the pace stays halved after the way asked for less.
-const SLOW_FOR: Duration = Duration::from_secs(60);
 /// How long mail waits for a probe of somebody else's.
 const PROBE_ENDS_IN: Duration = Duration::from_secs(2);
-const SUCCESS_EVERY: Duration = Duration::from_secs(30);
 
 /// One way out.
 #[derive(Debug)]
@@ -59,14 +61,6 @@ pub(super) struct Seat {
     pub(super) probe: Option<Probe>,
     /// Counted against a rate or a quota.
     pub(super) reserved: bool,
-}
-
-/// How many mails may go, as far as is known; if none, until when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Room {
-    For(usize),
-    /// None: until a person acts.
-    After(Option<Duration>),
 }
 
 impl Lane {
@@ -240,165 +234,9 @@ impl Lane {
         if slow && self.limits.every.is_none() { self.narrow.acquire().await.ok() } else { None }
     }
 
-    /// What an outcome means for the way, written down for the fleet.
-    pub(super) async fn note(&self, outbox: &Outbox, outcome: &Outcome, seat: Seat) {
-        let result = match seat.probe {
-            Some(probe) => self.note_probe(outbox, outcome, probe).await,
-            None => self.note_plain(outbox, outcome).await,
-        };
-        if let Err(error) = result {
-            tracing::warn!(transport = self.name, %error, "what became of a way out could not be written down");
-        }
-    }
-
-    async fn note_probe(&self, outbox: &Outbox, outcome: &Outcome, probe: Probe) -> Result<(), OutboxError> {
-        let reason = reason(outcome);
-        let end = match Blame::of(outcome) {
-            Blame::Cleared => ProbeEnd::Good,
-            Blame::Nothing if !matches!(outcome, Outcome::Unusable(_)) => ProbeEnd::Unused,
-            _ => {
-                let hold = breaker::hold(probe.rounds, spread());
-                ProbeEnd::Bad(blame::pause_for_all(outcome).unwrap_or_default().max(hold), &reason)
-            }
-        };
-        let counted = outbox.end_probe(&self.name, probe, end).await?;
-        self.known().read_at = None;
-        if let (true, ProbeEnd::Bad(hold, _)) = (counted, end) {
-            self.say_open(outcome, hold);
-        }
-        Ok(())
-    }
-
-    async fn note_plain(&self, outbox: &Outbox, outcome: &Outcome) -> Result<(), OutboxError> {
-        let (version, rounds, closed) = {
-            let known = self.known();
-            (known.state.version, known.state.rounds, known.state.state == BreakerState::Closed)
-        };
-        // In flight when it opened: that evidence was heard already.
-        if !closed {
-            return Ok(());
-        }
-        let enough = self.lock_evidence().weigh(Blame::of(outcome), version);
-        let hold = match blame::pause_for_all(outcome) {
-            Some(pause) => Some(pause),
-            None => enough.then(|| breaker::hold(rounds, spread())),
-        };
-        if let Some(hold) = hold {
-            if outbox.open_breaker(&self.name, version, hold, &reason(outcome)).await? {
-                self.say_open(outcome, hold);
-            }
-            self.expect_open(hold);
-        } else if blame::asks_for_less(outcome) && self.begins_slow() {
-            tracing::warn!(transport = self.name, "the way out asks for less; it gets half for a minute");
-            outbox.slow_down(&self.name, SLOW_FOR).await?;
-        } else if matches!(outcome, Outcome::Sent(_)) && self.success_is_due() {
-            outbox.note_success(&self.name).await?;
-        }
-        Ok(())
-    }
-
-    fn say_open(&self, outcome: &Outcome, hold: Duration) {
-        let stage = outcome.report().map(|r| r.stage.as_str());
-        let code = outcome.report().and_then(|r| r.code);
-        tracing::error!(
-            transport = self.name,
-            stage,
-            code,
-            pause_s = hold.as_secs(),
-            "the way out cannot be used; `facteur transports` tells since when, `facteur check` why"
-        );
-        self.known().shown_open = true;
-        counts::open(&self.name, true);
-    }
-
-    /// What the row says is read before the next claim; until then it is taken for open.
-    fn expect_open(&self, hold: Duration) {
-        let mut known = self.known();
-        known.state.state = BreakerState::Open;
-        known.state.held_for = Some(hold);
-        known.read_at = None;
-    }
-
-    /// True once: the pace is halved from here on.
-    fn begins_slow(&self) -> bool {
-        let mut known = self.known();
-        let age = known.read_at.map_or(Duration::ZERO, |at| at.elapsed());
-        let slow = known.state.slow_for.is_some_and(|left| left > age);
-        if !slow {
-            known.state.slow_for = Some(SLOW_FOR);
-        }
-        !slow
-    }
-
-    fn success_is_due(&self) -> bool {
-        let mut known = self.known();
-        let due = known.success_noted.is_none_or(|at| at.elapsed() >= SUCCESS_EVERY);
-        if due {
-            known.success_noted = Some(Instant::now());
-        }
-        due
-    }
-
     fn known(&self) -> MutexGuard<'_, Known> {
         // What is known may be old at any time; a panic makes it no worse.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_evidence(&self) -> MutexGuard<'_, Evidence> {
-        self.evidence.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What the settings say, as a reservation asks it.
-fn limits(way: &Way) -> Limits {
-    let every = way.rate.map(|Pace { mails, per }| per.div_f64(f64::from(mails.max(1))));
-    // What a second brings may go at once.
-    let burst = every.map_or(1, |every| (1.0 / every.as_secs_f64() + 1e-9).floor().max(1.0) as u32);
-    let window = way.quota.map_or(Duration::from_secs(1), |quota| quota.per);
-    Limits { every, burst, quota: way.quota.map(|quota| quota.mails), window }
-}
-
-/// The same reckoning as the reservation's, `age` after the row was read: a bound for the next claim.
-fn room_in(limits: &Limits, state: &TransportState, age: Duration) -> Room {
-    let mut room = usize::MAX;
-    if let Some(every) = limits.every {
-        let every = if state.slow_for.is_some_and(|left| left > age) { every * 2 } else { every };
-        let ahead = state.ahead.saturating_sub(age);
-        let by_rate = f64::from(limits.burst) - ahead.as_secs_f64() / every.as_secs_f64() + 1e-6;
-        if by_rate < 1.0 {
-            return Room::After(Some(ahead.saturating_sub(every * (limits.burst - 1))));
-        }
-        room = by_rate as usize;
-    }
-    if let (Some(quota), Some(now)) = (limits.quota, state.now) {
-        let now = now + age;
-        let left_of_window = state.window_start.map(|start| (start + limits.window) - now);
-        let used = if left_of_window.is_some_and(time::Duration::is_positive) { state.used } else { 0 };
-        let left = i64::from(quota).saturating_sub(used);
-        if left <= 0 {
-            return Room::After(left_of_window.and_then(|left| Duration::try_from(left).ok()));
-        }
-        room = room.min(usize::try_from(left).unwrap_or(usize::MAX));
-    }
-    Room::For(room)
-}
-
-/// What a quota still allows, by a row that was just read.
-fn left_of_quota(limits: &Limits, state: &TransportState) -> u32 {
-    let quota = limits.quota.unwrap_or_default();
-    let is_current =
-        state.window_start.zip(state.now).is_some_and(|(start, now)| start + limits.window > now);
-    let used = if is_current { u32::try_from(state.used).unwrap_or(u32::MAX) } else { 0 };
-    quota.saturating_sub(used)
-}
-
-fn reason(outcome: &Outcome) -> String {
-    match outcome.report() {
-        Some(report) => match report.code {
-            Some(code) => format!("{}: {code} {}", report.stage, report.text),
-            None => report.to_string(),
-        },
-        None => String::new(),
     }
 }
 

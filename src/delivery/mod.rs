@@ -17,6 +17,7 @@ mod retry_policy;
 mod route;
 mod run;
 mod settler;
+mod upkeep;
 mod verdict;
 mod worker;
 

@@ -73,9 +73,9 @@ impl Worker {
             ended.log(lost);
             ended.count(lost);
         }
-        // Who got as far as a transport had a place, and it is free again.
+        // Who got as far as a transport had a place of its domain, and it is free again.
         let tried = batch.iter().filter(|ended| ended.settlement.stage.is_some());
-        if tried.fold(false, |waited, ended| self.domains.freed(&ended.domain) || waited) {
+        if self.domains.freed(tried.map(|ended| ended.domain.as_str())) {
             self.outbox.wake();
         }
         Ok(())

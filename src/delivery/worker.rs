@@ -212,7 +212,7 @@ impl Worker {
         let lease = self.settings.lease;
         let mut taken = Taken::default();
         if self.domains.has_limits() {
-            let half = if limit > 1 { limit / 2 } else { usize::from(turn % 2 == 0) };
+            let half = if limit > 1 { limit / 2 } else { usize::from(turn.is_multiple_of(2)) };
             taken = self.domains.take(&self.outbox, self.session, half, lease).await?;
         }
         let Taken { mut claimed, crowded, is_all } = taken;

@@ -1,5 +1,6 @@
 //! Many e-mails at once: all of them or none.
 
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::connection::Transaction;
@@ -54,18 +55,26 @@ impl Outbox {
         key: &str,
         origin: &Origin,
     ) -> Result<Option<(Vec<EmailId>, bool)>, OutboxError> {
-        let row = sqlx::query!(
-            r#"SELECT coalesce(email_ids, ARRAY[email_id]) AS "ids!", request_sha256 = $3 AS "same!"
+        stands_for(&self.line, key, origin).await
+    }
+}
+
+async fn stands_for(
+    executor: impl PgExecutor<'_>,
+    key: &str,
+    origin: &Origin,
+) -> Result<Option<(Vec<EmailId>, bool)>, OutboxError> {
+    let row = sqlx::query!(
+        r#"SELECT coalesce(email_ids, ARRAY[email_id]) AS "ids!", request_sha256 = $3 AS "same!"
                FROM facteur.idempotency
                WHERE scope = $1 AND key = $2 AND created_at > now() - interval '24 hours'"#,
-            origin.scope(),
-            key,
-            origin.request.as_ref().map(|digest| digest.as_slice()).unwrap_or_default(),
-        )
-        .fetch_optional(&self.line)
-        .await?;
-        Ok(row.map(|row| (row.ids.into_iter().map(EmailId::from).collect(), row.same)))
-    }
+        origin.scope(),
+        key,
+        origin.request.as_ref().map(|digest| digest.as_slice()).unwrap_or_default(),
+    )
+    .fetch_optional(executor)
+    .await?;
+    Ok(row.map(|row| (row.ids.into_iter().map(EmailId::from).collect(), row.same)))
 }
 
 async fn write_all(
@@ -78,7 +87,10 @@ async fn write_all(
         let enqueued = write(&mut *transaction, email, origin).await?;
         if !enqueued.created {
             let key = email.idempotency_key().unwrap_or_default();
-            return Ok(EnqueuedBatch { ids: first_time(transaction, key, origin).await?, created: false });
+            // It was found a moment ago, by this transaction's clock.
+            let first = stands_for(&mut *transaction, key, origin).await?;
+            let (ids, _) = first.ok_or(sqlx::Error::RowNotFound)?;
+            return Ok(EnqueuedBatch { ids, created: false });
         }
         ids.push(enqueued.id);
     }
@@ -94,20 +106,4 @@ async fn write_all(
         .await?;
     }
     Ok(EnqueuedBatch { ids, created: true })
-}
-
-async fn first_time(
-    transaction: &mut Transaction,
-    key: &str,
-    origin: &Origin,
-) -> Result<Vec<EmailId>, OutboxError> {
-    let ids = sqlx::query_scalar!(
-        r#"SELECT coalesce(email_ids, ARRAY[email_id]) AS "ids!" FROM facteur.idempotency
-           WHERE scope = $1 AND key = $2"#,
-        origin.scope(),
-        key
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
-    Ok(ids.into_iter().map(EmailId::from).collect())
 }

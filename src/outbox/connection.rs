@@ -47,39 +47,20 @@ impl Line {
         E: Execute<'q, Postgres> + 'q,
     {
         let mut taken = Taken(Some(self.pool.acquire().await?));
-        match timeout(self.deadline, self.run(taken.connection(), query)).await {
-            Ok(result) => {
-                taken.answered(&result);
-                result
-            }
-            Err(_) => Err(late(self.deadline)),
-        }
-    }
-
-    async fn run<'q, E>(
-        &self,
-        connection: &mut PgConnection,
-        query: E,
-    ) -> Result<Vec<Either<PgQueryResult, PgRow>>, Error>
-    where
-        E: Execute<'q, Postgres> + 'q,
-    {
-        let query = Unnamed { query, named: self.named_statements };
         if self.named_statements {
-            return connection.fetch_many(query).try_collect().await;
+            let answered = timeout(self.deadline, taken.connection().fetch_many(query).try_collect()).await;
+            let result = answered.unwrap_or_else(|_| Err(late(self.deadline)));
+            taken.answered(&result);
+            return result;
         }
         // To be parsed and to be executed are two requests, and between them the pooler may lend the
         // connection to somebody else, unless both are in one transaction.
-        connection.execute("BEGIN").await?;
-        let result = connection.fetch_many(query).try_collect().await;
-        let end = match &result {
-            Ok(_) => "COMMIT",
-            Err(Error::Database(_)) => "ROLLBACK",
-            // Nobody knows how it stands: the connection is closed.
-            Err(_) => return result,
-        };
-        connection.execute(end).await?;
-        result
+        let alone = self.on(taken).answer_alone(query);
+        timeout(self.deadline, alone).await.unwrap_or_else(|_| Err(late(self.deadline)))
+    }
+
+    fn on(&self, taken: Taken) -> Transaction {
+        Transaction { taken, deadline: self.deadline, named_statements: self.named_statements }
     }
 }
 
@@ -87,8 +68,7 @@ impl Line {
     /// Several statements that happen together or not at all, each within the deadline.
     pub(super) async fn begin(&self) -> Result<Transaction, Error> {
         let taken = Taken(Some(self.pool.acquire().await?));
-        let mut transaction =
-            Transaction { taken, deadline: self.deadline, named_statements: self.named_statements };
+        let mut transaction = self.on(taken);
         transaction.say("BEGIN").await?;
         Ok(transaction)
     }
@@ -114,6 +94,21 @@ impl Transaction {
     pub(super) async fn rollback(mut self) {
         let ended = self.say("ROLLBACK").await;
         self.taken.answered(&ended);
+    }
+
+    /// The one statement of a transaction. Where nobody knows how it stands, the connection is closed.
+    async fn answer_alone<'q, E>(mut self, query: E) -> Result<Vec<Either<PgQueryResult, PgRow>>, Error>
+    where
+        E: Execute<'q, Postgres> + 'q,
+    {
+        self.say("BEGIN").await?;
+        let result = self.answer(query).await;
+        match &result {
+            Ok(_) => self.commit().await?,
+            Err(Error::Database(_)) => self.rollback().await,
+            Err(_) => {}
+        }
+        result
     }
 
     async fn say(&mut self, word: &'static str) -> Result<(), Error> {

@@ -4,6 +4,7 @@
 //! settling and reaping are one short statement each, and a write with an old token touches nothing.
 
 mod batch;
+mod breaker;
 mod by_hand;
 mod cancel;
 mod claim;
@@ -24,6 +25,7 @@ mod prune;
 mod read;
 mod reap;
 mod reschedule;
+mod reserve;
 mod schema;
 mod session;
 mod settle;
@@ -42,6 +44,7 @@ use tokio::sync::Notify;
 use connection::Line;
 
 pub use batch::EnqueuedBatch;
+pub use breaker::{Probe, ProbeEnd};
 pub use cancel::Cancelled;
 pub use claim::ClaimedDelivery;
 pub use cursor::Cursor;
@@ -59,10 +62,11 @@ pub(crate) use payload::Traceparents;
 pub use prune::Pruned;
 pub use read::{AttachmentView, DeliveryView, EmailView, EventView, Status};
 pub use reap::Reaped;
+pub use reserve::{Granted, Limits};
 pub use schema::migrate;
 pub use session::SessionId;
 pub use settle::{Action, Final, Settlement, Why};
-pub use transports::{BreakerState, Granted, Limits, Probe, ProbeEnd, TransportState};
+pub use transports::{BreakerState, TransportState};
 
 /// The outbox of one database, with a bell that wakes the workers of this process.
 ///

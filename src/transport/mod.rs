@@ -5,6 +5,7 @@ pub mod api;
 mod open;
 mod outcome;
 mod recorder;
+mod reply;
 pub mod smtp;
 
 use std::future::Future;
@@ -14,6 +15,7 @@ use crate::email::StoredEmail;
 pub use open::OpenError;
 pub use outcome::{Outcome, Report, Stage};
 pub use recorder::{Recorder, Said, Speaker};
+pub(crate) use reply::{enhanced, says_too_fast};
 
 /// One mail for one recipient, ready for the wire.
 #[derive(Debug, Clone, Copy)]

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::super::reply::{enhanced, says_too_fast};
 use super::super::{Outcome, Report, Stage};
 
 /// How long a server may ask us to wait.
@@ -87,16 +88,6 @@ fn is_about_us(text: &str) -> bool {
     WORDS.iter().any(|word| text.contains(word))
 }
 
-/// `5.1.1` at the beginning of a reply's text.
-fn enhanced(text: &str) -> Enhanced {
-    let first = text.split_whitespace().find(|word| word.contains('.'))?;
-    let mut numbers = first.split('.').map(str::parse::<u16>);
-    match (numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()) {
-        (Ok(2 | 4 | 5), Ok(subject), Ok(detail), None) => Some((subject, detail)),
-        _ => None,
-    }
-}
-
 /// How long a server wants to be left alone, at most an hour: the time that it names, or a while
 /// where it says that we are too fast.
 fn wait_hint(text: &str) -> Option<Duration> {
@@ -134,27 +125,13 @@ fn named_wait(text: &str) -> Option<u64> {
     }
 }
 
-/// "Maximum sending rate exceeded", "Too many connections", "receiving mail too quickly".
+/// How long one is left alone that says we are too fast, or had enough for the day.
 fn slow_down(text: &str) -> Option<u64> {
-    const PHRASES: [&str; 8] = [
-        "throttl",
-        "ratelimit",
-        "too quickly",
-        "too fast",
-        "too many connections",
-        "too many messages",
-        "slow down",
-        "relay limit exceeded",
-    ];
-    let words = || text.split(|c: char| !c.is_ascii_alphanumeric());
-    let daily = words().any(|word| word == "daily") && (text.contains("quota") || text.contains("limit"));
-    let rate = words().any(|word| matches!(word, "rate" | "rates"));
-    // Many recipients, or many hops, are no hurry.
-    let many =
-        text.contains("too many") && !["recipient", "hop", "received"].iter().any(|no| text.contains(no));
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let daily = words.any(|word| word == "daily") && (text.contains("quota") || text.contains("limit"));
     match () {
         () if daily => Some(LONGEST_WAIT),
-        () if rate || many || PHRASES.iter().any(|phrase| text.contains(phrase)) => Some(TOO_FAST),
+        () if says_too_fast(text) => Some(TOO_FAST),
         () => None,
     }
 }
