@@ -116,7 +116,7 @@ pub(super) async fn create(
     if let Some(ids) = earlier(&api, key.clone().filter(|_| lack), &origin).await? {
         return Ok(answer(&ids, mode, &errors, true));
     }
-    let emails = complete(&fetcher, drafts, &mut errors, key).await;
+    let emails = complete(&fetcher, drafts, &mut errors, key).await?;
     refuse_all(mode, &mut errors)?;
     let batch = match emails.is_empty() {
         true => EnqueuedBatch { ids: Vec::new(), created: true },
@@ -140,12 +140,14 @@ async fn complete(
     drafts: Vec<(usize, Draft)>,
     errors: &mut Vec<(usize, ApiError)>,
     key: Option<String>,
-) -> Vec<Email> {
+) -> Result<Vec<Email>, ApiError> {
     let (places, drafts): (Vec<usize>, Vec<Draft>) = drafts.into_iter().unzip();
     let mut emails = Vec::with_capacity(drafts.len());
     for (place, email) in places.into_iter().zip(fetcher.complete(drafts).await) {
         match email {
             Ok(email) => emails.push(email),
+            // The fault is here, and passes: the whole request is to come again.
+            Err(error @ (ApiError::Unavailable | ApiError::Internal)) => return Err(error),
             Err(error) => errors.push((place, error)),
         }
     }
@@ -153,7 +155,7 @@ async fn complete(
     if let Some(first) = emails.first_mut() {
         first.idempotency_key = key;
     }
-    emails
+    Ok(emails)
 }
 
 fn read(json: &str, key: Option<&str>, caller: &Caller) -> Result<Read, ApiError> {
