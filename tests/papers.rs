@@ -2,13 +2,17 @@
 
 use std::path::Path;
 
-const PAPERS: [&str; 7] = [
+const PAPERS: [&str; 11] = [
     "README.md",
     "README.fr.md",
     "ARCHITECTURE.md",
+    "docs/alerts.md",
+    "docs/events.md",
     "docs/metrics.md",
+    "docs/operations.md",
     "docs/outbox.md",
     "docs/providers.md",
+    "docs/scaling.md",
     "docs/sql.md",
 ];
 
