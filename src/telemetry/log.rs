@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_malformed_filter_is_refused_by_name() {
         let log = Log { format: LogFormat::Text, filter: "facteur=loud".to_owned(), color: false };
-        let error = init(&log).expect_err("no such level");
+        let error = init(&log, None).expect_err("no such level");
         assert!(matches!(error, TelemetryError::Filter(_)));
         assert!(error.to_string().starts_with("LOG_LEVEL or RUST_LOG"));
     }
