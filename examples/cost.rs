@@ -1,8 +1,8 @@
 //! What a mail costs: accepting and delivering, beside what the same Postgres does for pgbench in the same minute.
 //!
 //! ```sh
-//! createdb facteur_cost
-//! DATABASE_URL=postgres://postgres@localhost/facteur_cost cargo run --release --example cost
+//! createdb cost_of_mail
+//! DATABASE_URL=postgres://postgres@localhost/cost_of_mail cargo run --release --example cost
 //! ```
 //!
 //! The database must be empty. docs/scaling.md says what the numbers mean: read the ratios, not the rates.

@@ -2,16 +2,20 @@
 
 use std::path::Path;
 
-const PAPERS: [&str; 10] = [
+const PAPERS: [&str; 14] = [
     "README.md",
     "README.fr.md",
     "ARCHITECTURE.md",
+    "docs/alerts.md",
     "docs/docker.md",
+    "docs/events.md",
     "docs/http.md",
     "docs/metrics.md",
+    "docs/operations.md",
     "docs/outbox.md",
     "docs/providers.md",
     "docs/restore.md",
+    "docs/scaling.md",
     "docs/sql.md",
 ];
 

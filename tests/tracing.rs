@@ -6,7 +6,6 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 #[path = "program/running.rs"]
 mod running;
-#[expect(unused_imports, reason = "each test program uses a part")]
 mod support;
 
 use std::sync::{Arc, Mutex};

@@ -9,7 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::ParseError;
 #[cfg(feature = "otlp")]
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
@@ -47,7 +47,8 @@ pub fn init(log: &Log, otlp: Option<&Otlp>) -> Result<Traces, TelemetryError> {
     #[cfg(feature = "otlp")]
     if let Some(otlp) = otlp {
         let (traces, layer) = Traces::new(otlp);
-        let spans = layer.with_filter(filter_fn(|metadata| metadata.target() == TRACE));
+        let only_ours = filter_fn(|metadata| metadata.target() == TRACE);
+        let spans = layer.with_filter(only_ours.with_max_level_hint(LevelFilter::INFO));
         tracing_subscriber::registry().with(lines(log).with_filter(filter)).with(spans).try_init()?;
         return Ok(traces);
     }
@@ -274,7 +275,7 @@ mod tests {
     #[test]
     fn a_malformed_filter_is_refused_by_name() {
         let log = Log { format: LogFormat::Text, filter: "facteur=loud".to_owned(), color: false };
-        let error = init(&log).expect_err("no such level");
+        let error = init(&log, None).expect_err("no such level");
         assert!(matches!(error, TelemetryError::Filter(_)));
         assert!(error.to_string().starts_with("LOG_LEVEL or RUST_LOG"));
     }
