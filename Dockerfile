@@ -10,9 +10,9 @@ WORKDIR /facteur
 # 1. The dependencies, by the two files that name them, with an empty crate in Facteur's place. What was built
 #    of that crate is removed: by the times of the files alone, Cargo could take it for the real one.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src \
+RUN mkdir -p src/main \
     && touch src/lib.rs README.md \
-    && echo 'fn main() {}' > src/main.rs \
+    && echo 'fn main() {}' > src/main/main.rs \
     && cargo build --release --locked --no-default-features --features server \
     && cargo clean --release --package facteur \
     && rm -r src
@@ -21,6 +21,7 @@ RUN mkdir src \
 COPY build.rs sqlx.toml ./
 COPY .sqlx .sqlx
 COPY migrations migrations
+COPY assets assets
 COPY templates templates
 COPY src src
 ENV SQLX_OFFLINE=true

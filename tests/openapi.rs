@@ -9,7 +9,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use door::{Door, WithJson, answer, email};
+use door::{Door, answer, email};
 use reqwest::Method;
 use serde_json::{Value, json};
 
