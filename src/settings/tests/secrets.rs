@@ -44,6 +44,7 @@ fn every_secret_can_be_a_file() {
         "DATABASE_PASSWORD",
         "DATABASE_DIRECT_URL",
         "JWT_SECRET",
+        "OTEL_EXPORTER_OTLP_HEADERS",
     ];
     assert_eq!(secrets, expected);
 
