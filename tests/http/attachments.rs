@@ -86,7 +86,7 @@ async fn a_file_that_is_refused_is_named() {
     let door = Door::open().await;
     for (file, says) in [
         (json!({"filename": "a"}), "attachments[0] must have a `content`"),
-        (json!({"path": "https://x.test/a.pdf"}), "attachments[0].path is not accepted"),
+        (json!({"path": "ftp://x.test/a.pdf"}), "attachments[0].path must be"),
         (json!({"filename": "a", "content": "no base64!"}), "attachments[0].content must be"),
         (json!({"filename": "a", "content": [256]}), "attachments[0].content must be"),
         (json!({"filename": "a\r\nb", "content": ""}), "attachments[0] has a file name"),
