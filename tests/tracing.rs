@@ -17,15 +17,17 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use facteur::testing::{Script, SmtpServer};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message;
 use running::{Folder, Running, client, facteur, json};
 use serde_json::Value;
 use support::outbox::{TestOutbox, email_to};
 use tokio::net::TcpListener;
 
-/// A collector of OTLP over HTTP that keeps what it gets.
+/// A collector of OTLP over HTTP that keeps what it gets, in the JSON form of the protocol.
 #[derive(Clone, Default)]
 struct Collector {
-    bodies: Arc<Mutex<Vec<String>>>,
+    bodies: Arc<Mutex<Vec<Value>>>,
     endpoint: String,
 }
 
@@ -42,8 +44,7 @@ impl Collector {
     /// Each span, with the process that it comes from.
     fn spans(&self) -> Vec<Span> {
         let bodies = self.bodies.lock().unwrap();
-        let requests = bodies.iter().map(|body| serde_json::from_str::<Value>(body).unwrap());
-        let of = |request: Value| -> Vec<Span> {
+        let of = |request: &Value| -> Vec<Span> {
             let resource = &request["resourceSpans"][0];
             let (name, process) = (
                 attribute(&resource["resource"], "service.name"),
@@ -53,16 +54,17 @@ impl Collector {
             let spans = resource["scopeSpans"][0]["spans"].as_array().unwrap();
             spans.iter().map(|span| Span { process: process.clone(), span: span.clone() }).collect()
         };
-        requests.flat_map(of).collect()
+        bodies.iter().flat_map(of).collect()
     }
 }
 
 async fn take(State(collector): State<Collector>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers["content-type"], "application/x-protobuf");
     if headers.get("x-tenant").is_none_or(|tenant| tenant != "a b") {
         return StatusCode::FORBIDDEN;
     }
-    collector.bodies.lock().unwrap().push(String::from_utf8(body.to_vec()).unwrap());
+    let request = ExportTraceServiceRequest::decode(body).unwrap();
+    collector.bodies.lock().unwrap().push(serde_json::to_value(request).unwrap());
     StatusCode::OK
 }
 
@@ -198,7 +200,7 @@ async fn one_trace_from_the_request_to_the_250_across_processes() {
     assert_eq!(own.text("parentSpanId"), "");
     assert!(!others.iter().any(|span| span.text("name").contains("readyz")), "probes are not traced");
 
-    let kept = collector.bodies.lock().unwrap().concat();
+    let kept = Value::from(collector.bodies.lock().unwrap().clone()).to_string();
     for private in ["zelda", "Zelda", "zora", "Zora", "Zebra", "Zephyr", "untraced", "@"] {
         assert!(!kept.contains(private), "{private} is in the spans");
     }
