@@ -48,7 +48,9 @@ impl HttpClient for Collector {
     async fn send_bytes(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         request.headers_mut().extend(self.headers.clone());
         let request = reqwest::Request::try_from(request)?;
-        let answer = self.runtime.spawn(self.client.execute(request)).await?;
+        let client = self.client.clone();
+        // The client looks for the runtime when it is called, not only when it is awaited.
+        let answer = self.runtime.spawn(async move { client.execute(request).await }).await?;
         let status = answer.map(|answer| answer.status()).map_err(|error| {
             let problem = causes(error);
             self.tell(&problem);
