@@ -16,7 +16,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use facteur::testing::{Script, SmtpServer};
+use facteur::testing::{Fault, Script, SmtpServer, Stage};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use running::{Folder, Running, client, facteur, json};
@@ -158,7 +158,9 @@ async fn ends(mut process: Running) -> (Duration, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_from_the_request_to_the_250_across_processes() {
     let (t, collector) = (TestOutbox::new().await, Collector::start().await);
-    let server = SmtpServer::start(Script::new()).await.unwrap();
+    let refusing =
+        Script::new().at(Stage::Rcpt, Fault::reply(550, "5.1.1 untraced")).for_recipient("untraced@x.test");
+    let server = SmtpServer::start(refusing).await.unwrap();
     let (http, smtp) = (free_port(), server.addr().port());
     // Handed over by a program that traces nothing.
     t.enqueue(email_to("untraced@x.test")).await;
@@ -166,10 +168,10 @@ async fn one_trace_from_the_request_to_the_250_across_processes() {
     until_ready(http).await;
     send(http).await;
     let worker = process(&t, &["worker"], 0, smtp, &collector.endpoint);
-    server.wait_for(2).await;
+    server.wait_until(|server| server.accepted().len() == 1 && server.counters().mails == 2).await;
     // At once: what was not sent yet is sent at the end.
     let (_, log) = ends(worker).await;
-    assert_eq!(log, "", "nothing is lost, nobody panics");
+    assert!(!log.contains("spans were lost") && !log.contains("panicked"), "{log}");
     ends(door).await;
 
     let spans = collector.spans();
@@ -184,6 +186,7 @@ async fn one_trace_from_the_request_to_the_250_across_processes() {
         assert_eq!(one(stage).text("parentSpanId"), parent, "{stage}");
     }
     assert_eq!(attribute(&one("smtp end-of-data").span, "code"), "250");
+    assert!(one("send").span.to_string().contains(r#"{"intValue":"250"}"#), "codes are numbers: {spans:#?}");
     assert_eq!(attribute(&one("POST /emails").span, "http.response.status_code"), "200");
     assert_eq!(attribute(&one("attempt").span, "state"), "sent");
     assert_ne!(attribute(&one("enqueue").span, "email"), "");
@@ -198,6 +201,12 @@ async fn one_trace_from_the_request_to_the_250_across_processes() {
     let others: Vec<&Span> = spans.iter().filter(|span| span.text("traceId") != TRACE).collect();
     let own = others.iter().find(|span| span.text("name") == "attempt").expect("a trace of its own");
     assert_eq!(own.text("parentSpanId"), "");
+    let refused = others.iter().find(|span| span.text("name") == "send").expect("it was tried");
+    assert_eq!(
+        (&refused.span["status"]["code"], attribute(&refused.span, "code")),
+        (&Value::from(2), "550".into())
+    );
+    assert_ne!(one("send").span["status"]["code"], 2);
     assert!(!others.iter().any(|span| span.text("name").contains("readyz")), "probes are not traced");
 
     let kept = Value::from(collector.bodies.lock().unwrap().clone()).to_string();
