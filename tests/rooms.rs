@@ -46,6 +46,7 @@ const KEPT_TO: &[(&str, &[&str], &str)] = &[
         "HTTP goes out through the transports, for one download, for attachments by URL, and with traces",
     ),
     ("metrics_exporter_prometheus::", &["telemetry"], "others count through the facade"),
+    ("opentelemetry", &["telemetry"], "others open spans through tracing"),
     ("utoipa::", &["http"], "the HTTP door is what is described"),
     ("env::var", &["settings"], "only the settings read the environment"),
     ("StatusCode", &["http", "inbox"], "only doors know HTTP's codes"),

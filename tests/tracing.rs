@@ -16,16 +16,18 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use facteur::testing::{Script, SmtpServer};
+use facteur::testing::{Fault, Script, SmtpServer, Stage};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message;
 use running::{Folder, Running, client, facteur, json};
 use serde_json::Value;
 use support::outbox::{TestOutbox, email_to};
 use tokio::net::TcpListener;
 
-/// A collector of OTLP over HTTP that keeps what it gets.
+/// A collector of OTLP over HTTP that keeps what it gets, in the JSON form of the protocol.
 #[derive(Clone, Default)]
 struct Collector {
-    bodies: Arc<Mutex<Vec<String>>>,
+    bodies: Arc<Mutex<Vec<Value>>>,
     endpoint: String,
 }
 
@@ -42,8 +44,7 @@ impl Collector {
     /// Each span, with the process that it comes from.
     fn spans(&self) -> Vec<Span> {
         let bodies = self.bodies.lock().unwrap();
-        let requests = bodies.iter().map(|body| serde_json::from_str::<Value>(body).unwrap());
-        let of = |request: Value| -> Vec<Span> {
+        let of = |request: &Value| -> Vec<Span> {
             let resource = &request["resourceSpans"][0];
             let (name, process) = (
                 attribute(&resource["resource"], "service.name"),
@@ -53,16 +54,17 @@ impl Collector {
             let spans = resource["scopeSpans"][0]["spans"].as_array().unwrap();
             spans.iter().map(|span| Span { process: process.clone(), span: span.clone() }).collect()
         };
-        requests.flat_map(of).collect()
+        bodies.iter().flat_map(of).collect()
     }
 }
 
 async fn take(State(collector): State<Collector>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers["content-type"], "application/x-protobuf");
     if headers.get("x-tenant").is_none_or(|tenant| tenant != "a b") {
         return StatusCode::FORBIDDEN;
     }
-    collector.bodies.lock().unwrap().push(String::from_utf8(body.to_vec()).unwrap());
+    let request = ExportTraceServiceRequest::decode(body).unwrap();
+    collector.bodies.lock().unwrap().push(serde_json::to_value(request).unwrap());
     StatusCode::OK
 }
 
@@ -156,7 +158,9 @@ async fn ends(mut process: Running) -> (Duration, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_from_the_request_to_the_250_across_processes() {
     let (t, collector) = (TestOutbox::new().await, Collector::start().await);
-    let server = SmtpServer::start(Script::new()).await.unwrap();
+    let refusing =
+        Script::new().at(Stage::Rcpt, Fault::reply(550, "5.1.1 untraced")).for_recipient("untraced@x.test");
+    let server = SmtpServer::start(refusing).await.unwrap();
     let (http, smtp) = (free_port(), server.addr().port());
     // Handed over by a program that traces nothing.
     t.enqueue(email_to("untraced@x.test")).await;
@@ -164,10 +168,10 @@ async fn one_trace_from_the_request_to_the_250_across_processes() {
     until_ready(http).await;
     send(http).await;
     let worker = process(&t, &["worker"], 0, smtp, &collector.endpoint);
-    server.wait_for(2).await;
+    server.wait_until(|server| server.accepted().len() == 1 && server.counters().mails == 2).await;
     // At once: what was not sent yet is sent at the end.
     let (_, log) = ends(worker).await;
-    assert!(!log.contains("spans were lost"), "{log}");
+    assert!(!log.contains("spans were lost") && !log.contains("panicked"), "{log}");
     ends(door).await;
 
     let spans = collector.spans();
@@ -182,6 +186,7 @@ async fn one_trace_from_the_request_to_the_250_across_processes() {
         assert_eq!(one(stage).text("parentSpanId"), parent, "{stage}");
     }
     assert_eq!(attribute(&one("smtp end-of-data").span, "code"), "250");
+    assert!(one("send").span.to_string().contains(r#"{"intValue":"250"}"#), "codes are numbers: {spans:#?}");
     assert_eq!(attribute(&one("POST /emails").span, "http.response.status_code"), "200");
     assert_eq!(attribute(&one("attempt").span, "state"), "sent");
     assert_ne!(attribute(&one("enqueue").span, "email"), "");
@@ -196,9 +201,15 @@ async fn one_trace_from_the_request_to_the_250_across_processes() {
     let others: Vec<&Span> = spans.iter().filter(|span| span.text("traceId") != TRACE).collect();
     let own = others.iter().find(|span| span.text("name") == "attempt").expect("a trace of its own");
     assert_eq!(own.text("parentSpanId"), "");
+    let refused = others.iter().find(|span| span.text("name") == "send").expect("it was tried");
+    assert_eq!(
+        (&refused.span["status"]["code"], attribute(&refused.span, "code")),
+        (&Value::from(2), "550".into())
+    );
+    assert_ne!(one("send").span["status"]["code"], 2);
     assert!(!others.iter().any(|span| span.text("name").contains("readyz")), "probes are not traced");
 
-    let kept = collector.bodies.lock().unwrap().concat();
+    let kept = Value::from(collector.bodies.lock().unwrap().clone()).to_string();
     for private in ["zelda", "Zelda", "zora", "Zora", "Zebra", "Zephyr", "untraced", "@"] {
         assert!(!kept.contains(private), "{private} is in the spans");
     }
@@ -208,7 +219,7 @@ async fn one_trace_from_the_request_to_the_250_across_processes() {
 async fn a_collector_that_is_away_or_silent_hinders_no_mail_and_no_end() {
     // Takes connections and never answers; and a port where nobody is.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    for port in [silent.local_addr().unwrap().port(), free_port()] {
+    for (port, is_away) in [(silent.local_addr().unwrap().port(), false), (free_port(), true)] {
         let t = TestOutbox::new().await;
         let server = SmtpServer::start(Script::new()).await.unwrap();
         let http = free_port();
@@ -220,7 +231,9 @@ async fn a_collector_that_is_away_or_silent_hinders_no_mail_and_no_end() {
         server.wait_for(5).await;
         let (took, log) = ends(both).await;
         assert!(took < Duration::from_secs(10), "{took:?}");
-        assert!(log.contains("spans were lost") || log.contains("could not be sent in time"), "{log}");
+        let lost = log.contains("spans were lost");
+        assert!(lost || !is_away && log.contains("could not be sent in time"), "{log}");
+        assert!(!log.contains("panicked"), "{log}");
         assert!(!log.contains("127.0.0.1:") || !log.contains("v1/traces"), "{log}");
     }
 }

@@ -16,7 +16,7 @@ use super::{blame, counts};
 use crate::crash::{self, Point};
 use crate::email::StoredEmail;
 use crate::outbox::{Action, ClaimedDelivery, Hop, Settlement, Why};
-use crate::telemetry::TRACE;
+use crate::telemetry::{TRACE, continues};
 use crate::transport::{Outcome, Parcel, Report, Stage, Transport};
 
 /// How long writing down a hop may keep the mail.
@@ -50,12 +50,12 @@ impl Worker {
             target: TRACE,
             "attempt",
             otel.kind = "consumer",
-            traceparent = work.traceparent.as_deref(),
             email = %work.delivery.id.email,
             delivery = work.delivery.id.position,
             attempt = work.delivery.attempt,
             state = Empty,
         );
+        continues(&span, work.traceparent.as_deref());
         let ended = self.try_ways(work, stops).instrument(span.clone()).await;
         span.record("state", ended.settlement.action.kind());
         ended
@@ -115,7 +115,7 @@ impl Worker {
             target: TRACE,
             "send",
             otel.kind = "client",
-            otel.error = Empty,
+            otel.status_code = Empty,
             transport = lane.name,
             stage = Empty,
             code = Empty,
@@ -128,9 +128,11 @@ impl Worker {
         });
         if let Some(report) = outcome.report() {
             span.record("stage", report.stage.as_str());
-            span.record("code", report.code);
+            span.record("code", report.code.map(i64::from));
         }
-        span.record("otel.error", !matches!(outcome, Outcome::Sent(_)));
+        if !matches!(outcome, Outcome::Sent(_)) {
+            span.record("otel.status_code", "ERROR");
+        }
         drop(span);
         if matches!(outcome, Outcome::Sent(_)) {
             crash::reach(Point::AfterReply, &delivery.recipient);

@@ -5,7 +5,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
 
-use crate::telemetry::TRACE;
+use crate::telemetry::{TRACE, continues};
 
 /// Asked for every few seconds, and nobody wants to see them.
 const PROBES: [&str; 3] = ["/healthz", "/metrics", "/readyz"];
@@ -23,14 +23,16 @@ pub(super) async fn trace(request: Request, next: Next) -> Response {
         "request",
         otel.name = format!("{method} {route}"),
         otel.kind = "server",
-        otel.error = tracing::field::Empty,
-        traceparent = parent,
+        otel.status_code = tracing::field::Empty,
         http.request.method = method.as_str(),
         http.route = route,
         http.response.status_code = tracing::field::Empty,
     );
+    continues(&span, parent);
     let response = next.run(request).instrument(span.clone()).await;
-    span.record("http.response.status_code", response.status().as_u16());
-    span.record("otel.error", response.status().is_server_error());
+    span.record("http.response.status_code", i64::from(response.status().as_u16()));
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     response
 }

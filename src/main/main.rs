@@ -145,10 +145,10 @@ fn run(command: &Command) -> Result<(), Failure> {
 /// Sets the log up and runs to the end.
 fn start(variables: &Variables, work: impl Future<Output = Result<(), AppError>>) -> Result<(), Failure> {
     let otlp = Otlp::from_variables(variables)?;
-    let mut traces = telemetry::init(&Log::from_variables(variables)?, otlp.as_ref())?;
+    let log = Log::from_variables(variables)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::Runtime)?;
     runtime.block_on(async {
-        traces.start();
+        let traces = telemetry::init(&log, otlp.as_ref())?;
         let done = work.await;
         traces.finish().await;
         Ok(done?)

@@ -74,12 +74,12 @@ pub(super) async fn write(
     origin: &Origin,
 ) -> Result<Enqueued, OutboxError> {
     let (id, failed) = (tracing::field::Empty, tracing::field::Empty);
-    let span = tracing::info_span!(target: TRACE, "enqueue", otel.kind = "producer", otel.error = failed, email = id);
+    let span = tracing::info_span!(target: TRACE, "enqueue", otel.kind = "producer", otel.status_code = failed, email = id);
     let enqueued = insert(executor, email, origin).instrument(span.clone()).await;
-    span.record("otel.error", enqueued.is_err());
-    if let Ok(enqueued) = &enqueued {
-        span.record("email", tracing::field::display(enqueued.id));
-    }
+    match &enqueued {
+        Ok(enqueued) => span.record("email", tracing::field::display(enqueued.id)),
+        Err(_) => span.record("otel.status_code", "ERROR"),
+    };
     enqueued
 }
 

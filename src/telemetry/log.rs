@@ -19,6 +19,8 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::TRACE;
 use super::trace::Traces;
+#[cfg(feature = "otlp")]
+use super::trace::layer;
 use crate::settings::{Log, LogFormat, Otlp};
 
 /// Why logging or counting could not start.
@@ -35,7 +37,7 @@ pub enum TelemetryError {
     Counting,
 }
 
-/// Starts logging, for the whole process, and where there is a collector, tracing.
+/// Starts logging, for the whole process, and where there is a collector, tracing, on the runtime that is in force.
 ///
 /// # Errors
 /// The filter is malformed, or there is a log already.
@@ -45,18 +47,26 @@ pub fn init(log: &Log, otlp: Option<&Otlp>) -> Result<Traces, TelemetryError> {
     let filter = format!("sqlx::postgres::notice=warn,{},{TRACE}=off", log.filter);
     let filter = EnvFilter::try_new(filter)?;
     #[cfg(feature = "otlp")]
-    if let Some(otlp) = otlp {
-        let (traces, layer) = Traces::new(otlp);
-        let only_ours = filter_fn(|metadata| metadata.target() == TRACE);
-        let spans = layer.with_filter(only_ours.with_max_level_hint(LevelFilter::INFO));
-        tracing_subscriber::registry().with(lines(log).with_filter(filter)).with(spans).try_init()?;
-        return Ok(traces);
-    }
+    let failed = match otlp.map(Traces::new) {
+        Some(Ok((traces, tracer))) => {
+            let only_ours = filter_fn(|metadata| metadata.target() == TRACE);
+            let spans = layer(tracer).with_filter(only_ours.with_max_level_hint(LevelFilter::INFO));
+            tracing_subscriber::registry().with(lines(log).with_filter(filter)).with(spans).try_init()?;
+            return Ok(traces);
+        }
+        Some(Err(error)) => Some(error),
+        None => None,
+    };
     tracing_subscriber::registry().with(filter).with(lines(log)).try_init()?;
     #[cfg(not(feature = "otlp"))]
     return Ok(Traces::new(otlp));
     #[cfg(feature = "otlp")]
-    Ok(Traces::default())
+    {
+        if let Some(error) = failed {
+            tracing::error!(%error, "traces cannot be sent; mail goes on without");
+        }
+        Ok(Traces::default())
+    }
 }
 
 type Lines<S> = Box<dyn Layer<S> + Send + Sync>;

@@ -18,4 +18,4 @@ pub use families::{DATABASE, Family, Kind, PROCESS, describe};
 pub use log::{TelemetryError, init};
 #[cfg(feature = "server")]
 pub use trace::Traces;
-pub(crate) use trace::{TARGET as TRACE, traceparent};
+pub(crate) use trace::{TARGET as TRACE, continues, traceparent};

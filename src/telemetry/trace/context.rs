@@ -1,57 +1,44 @@
-//! W3C Trace Context: the header `traceparent`.
+//! W3C Trace Context: the header `traceparent`, as a request brings it and an e-mail's row keeps it.
 
-use std::fmt;
+use std::collections::HashMap;
 
-use uuid::Uuid;
+use opentelemetry::Context;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// Which trace, which span in it, and whether anybody keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Context {
-    pub(super) trace: u128,
-    pub(super) span: u64,
-    pub(super) sampled: bool,
+const HEADER: &str = "traceparent";
+
+/// The context of the span in force, as the header `traceparent` has it; none while nothing is traced.
+pub(crate) fn traceparent() -> Option<String> {
+    written(&Context::current())
 }
 
-impl Context {
-    /// `00-{trace}-{span}-{flags}`; none for anything else, all zeros among it. Of a later version, what this one knows.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('-');
-        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        if version == "00" && parts.next().is_some() || version == "ff" {
-            return None;
-        }
-        number(version, 2)?;
-        let (trace, span, flags) = (number(trace, 32)?, number(span, 16)?, number(flags, 2)?);
-        let context = Self { trace, span: u64::try_from(span).ok()?, sampled: flags & 1 == 1 };
-        (trace != 0 && span != 0).then_some(context)
-    }
-
-    /// The root of a trace that nobody has begun.
-    pub(super) fn root() -> Self {
-        Self { trace: Uuid::new_v4().as_u128(), span: new_span(), sampled: true }
-    }
-
-    /// A span of the same trace.
-    pub(super) fn child(self) -> Self {
-        Self { span: new_span(), ..self }
+/// Puts a span that nobody entered yet under a parent of another process; what is no `traceparent` changes nothing.
+pub(crate) fn continues(span: &Span, traceparent: Option<&str>) {
+    if let Some(parent) = traceparent.and_then(read) {
+        // A span that is not traced has no parent either.
+        let _ = span.set_parent(parent);
     }
 }
 
-fn new_span() -> u64 {
-    // Of a random UUID's halves this one has no bits but the variant's that are fixed, so it is never zero.
-    Uuid::new_v4().as_u64_pair().1
+fn written(context: &Context) -> Option<String> {
+    let mut headers = HashMap::new();
+    TraceContextPropagator::new().inject_context(context, &mut headers);
+    headers.remove(HEADER)
 }
 
-/// Lower-case hexadecimal of just this length.
-fn number(text: &str, digits: usize) -> Option<u128> {
-    let good = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    good.then(|| u128::from_str_radix(text, 16).ok())?
-}
-
-impl fmt::Display for Context {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.span, u8::from(self.sampled))
+fn read(text: &str) -> Option<Context> {
+    // The propagator takes shorter numbers, and a plus in front of them.
+    let lengths = text.split('-').map(str::len).take(4);
+    if !lengths.eq([2, 32, 16, 2]) || text.contains('+') {
+        return None;
     }
+    let headers = HashMap::from([(HEADER.to_owned(), text.to_owned())]);
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &headers);
+    // Nothing valid, nothing written.
+    written(&context).map(|_| context)
 }
 
 #[cfg(test)]
@@ -62,11 +49,10 @@ mod tests {
 
     #[test]
     fn a_header_is_read_as_it_is_written() {
-        assert_eq!(Context::parse(GOOD).expect("good").to_string(), GOOD);
-        let unsampled = Context::parse(&GOOD.replace("-01", "-00")).expect("good");
-        assert!(!unsampled.sampled && !unsampled.child().sampled);
-        assert!(Context::parse(&format!("01{}-more", &GOOD[2..])).is_some(), "a later version");
-        assert_eq!(Context::parse(&Context::root().to_string()).map(|c| c.sampled), Some(true));
+        for good in [GOOD.to_owned(), GOOD.replace("-01", "-00")] {
+            assert_eq!(read(&good).and_then(|context| written(&context)), Some(good));
+        }
+        assert!(read(&format!("01{}-more", &GOOD[2..])).is_some(), "a later version");
     }
 
     #[test]
@@ -74,6 +60,7 @@ mod tests {
         for bad in [
             "",
             "00",
+            "00-1-1-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
@@ -82,7 +69,7 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
             "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
-            assert_eq!(Context::parse(bad), None, "{bad}");
+            assert!(read(bad).is_none(), "{bad}");
         }
     }
 }

@@ -4,35 +4,35 @@
 //! less: its id, the way out, codes; no address, no subject, no word of a server. The e-mail's row keeps the trace's
 //! context, and the worker's spans go on with it.
 //!
-//! Fields with a meaning of their own: `otel.name` and `otel.kind` of the span, `otel.error` when it went wrong, and
-//! `traceparent`, the remote parent.
+//! Fields with a meaning of their own: `otel.name` and `otel.kind` of the span, and `otel.status_code`, which is
+//! `ERROR` when it went wrong. Numbers are `i64`: others arrive as texts.
 
 #[cfg(all(feature = "otlp", feature = "server"))]
+mod collector;
+#[cfg(feature = "otlp")]
 mod context;
 #[cfg(all(feature = "otlp", feature = "server"))]
 mod export;
-#[cfg(all(feature = "otlp", feature = "server"))]
-mod layer;
-#[cfg(all(feature = "otlp", feature = "server"))]
-mod wire;
 
+#[cfg(feature = "otlp")]
+pub(crate) use context::{continues, traceparent};
 #[cfg(all(feature = "otlp", feature = "server"))]
 pub use export::Traces;
+#[cfg(all(feature = "otlp", feature = "server"))]
+pub(super) use export::layer;
 
 /// The target of spans that are for traces.
 pub(crate) const TARGET: &str = "facteur::trace";
 
-/// The context of the span in force, as the header `traceparent` has it; none while nothing is traced.
-#[cfg(all(feature = "otlp", feature = "server"))]
-pub(crate) fn traceparent() -> Option<String> {
-    layer::current().map(|context| context.to_string())
-}
-
 /// Nothing is traced in this build.
-#[cfg(not(all(feature = "otlp", feature = "server")))]
+#[cfg(not(feature = "otlp"))]
 pub(crate) fn traceparent() -> Option<String> {
     None
 }
+
+/// Nothing is traced in this build.
+#[cfg(not(feature = "otlp"))]
+pub(crate) fn continues(_span: &tracing::Span, _traceparent: Option<&str>) {}
 
 /// Traces that go nowhere: this build has no exporter.
 #[cfg(all(feature = "server", not(feature = "otlp")))]
@@ -49,9 +49,6 @@ impl Traces {
         }
         Self
     }
-
-    /// Nothing to do.
-    pub fn start(&mut self) {}
 
     /// Nothing to do.
     pub async fn finish(self) {}

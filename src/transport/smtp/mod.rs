@@ -215,7 +215,7 @@ impl SmtpTransport {
         }
         self.recorder.iter().for_each(|recorder| recorder.us("."));
         let verdict = connection.verdict().instrument(span.clone()).await;
-        span.record("code", verdict.as_ref().ok().and_then(|report| report.code));
+        span.record("code", verdict.as_ref().ok().and_then(|report| report.code).map(i64::from));
         drop(span);
         let outcome = match verdict {
             Ok(report) => {
