@@ -485,6 +485,9 @@ async fn traffic(t: &TestOutbox, ready: &Arc<Barrier>, done: &CancellationToken)
     clients
 }
 
+/// How long giving way again and again may go on, on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_long_while_weeks_are_made_dropped_and_compacted() {
     let t = TestOutbox::new().await;
@@ -501,15 +504,15 @@ async fn nobody_waits_long_while_weeks_are_made_dropped_and_compacted() {
         all.weeks_dropped += pruned.weeks_dropped;
         all.weeks_compacted += pruned.weeks_compacted;
         all.weeks_put_off += pruned.weeks_put_off;
-        assert!(all.weeks_put_off < 20, "{all:?}");
+        assert!(begun.elapsed() < PATIENCE, "{all:?}");
     }
     for weeks_ahead in 5..10 {
         let week = format!("SELECT facteur.ensure_partitions({weeks_ahead})");
         // It gives way to traffic, as workers know, and is tried again.
-        let mut gave_way = 0;
-        while sqlx::query(AssertSqlSafe(week.clone())).execute(&t.pool).await.is_err() {
-            gave_way += 1;
-            assert!(gave_way < 20, "it never has its locks");
+        while let Err(error) = sqlx::query(AssertSqlSafe(week.clone())).execute(&t.pool).await {
+            let code = error.as_database_error().and_then(|error| error.code());
+            assert_eq!(code.as_deref(), Some("55P03"), "a lock that was not to be had: {error}");
+            assert!(begun.elapsed() < PATIENCE, "it never has its locks");
         }
     }
     let took = begun.elapsed();
