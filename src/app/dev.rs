@@ -16,7 +16,7 @@ use crate::delivery::Shutdown;
 use crate::http::base_url;
 use crate::inbox::{Inbox, InboxSettings};
 use crate::local_postgres::{LocalPostgres, Terminal};
-use crate::settings::{Database, DevSettings, Profile, Relay, SecretString, Settings, Way};
+use crate::settings::{Database, DevSettings, Profile, Relay, SecretString, Settings, Way, WorkerSettings};
 
 /// Ctrl-C ends everything within five seconds, Postgres too: mail has two of them.
 const GRACE: Duration = Duration::from_secs(2);
@@ -42,8 +42,7 @@ async fn run(settings: DevSettings, url: SecretString, shutdown: Shutdown) -> Re
     let settings = &settings_for_serving(settings, &mail, url);
     let outbox = super::outbox(&settings.database, settings.database.access.api_connections)?;
     super::prepare(&settings.database, &outbox).await?;
-    let worker =
-        worker(settings.profile.ways(), &settings.database, &settings.worker, &settings.domains, &outbox)?;
+    let worker = worker(&WorkerSettings::from(settings), &outbox)?;
     welcome(&door, &mail);
     let stop_inbox = CancellationToken::new();
     let inbox = tokio::spawn(mail.run(stop_inbox.clone()));

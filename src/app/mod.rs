@@ -21,7 +21,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgPool};
 
 use crate::delivery::{Route, Worker};
 use crate::outbox::{self, Outbox};
-use crate::settings::{self, ExposeSecret, Pooler, SecretString, Way};
+use crate::settings::{self, ExposeSecret, Pooler, SecretString, WorkerSettings};
 
 pub use check::check;
 #[cfg(feature = "local")]
@@ -112,16 +112,10 @@ fn options(url: &SecretString, variable: &'static str) -> Result<PgConnectOption
 }
 
 /// The worker, over a pool of its own.
-fn worker(
-    ways: &[Way],
-    database: &settings::Database,
-    pace: &settings::Worker,
-    domains: &settings::DomainLimits,
-    outbox: &Outbox,
-) -> Result<Worker, AppError> {
-    let route = Route::open(ways)?;
-    let own = pool(database, database.access.worker_connections)?;
+fn worker(settings: &WorkerSettings, outbox: &Outbox) -> Result<Worker, AppError> {
+    let route = Route::open(&settings.ways)?;
+    let own = pool(&settings.database, settings.database.access.worker_connections)?;
     let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let worker = Worker::new(outbox.with_pool(own), route, pace.clone(), host);
-    Ok(worker.limiting(domains.clone()))
+    let worker = Worker::new(outbox.with_pool(own), route, settings.worker.clone(), host);
+    Ok(worker.limiting(settings.domains.clone()))
 }

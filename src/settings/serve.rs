@@ -70,6 +70,20 @@ impl WorkerSettings {
     }
 }
 
+/// What a worker takes of a process that has a door too.
+impl From<&Settings> for WorkerSettings {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            ways: settings.profile.ways().to_vec(),
+            database: settings.database.clone(),
+            worker: settings.worker.clone(),
+            domains: settings.domains.clone(),
+            metrics: settings.metrics,
+            hold_on_start: settings.hold_on_start,
+        }
+    }
+}
+
 fn read_hold(reader: &mut Reader<'_>) -> bool {
     reader.flag("MAIL_HOLD_ON_START").is_some_and(|found| found.value)
 }
